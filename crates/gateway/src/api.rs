@@ -1,0 +1,265 @@
+//! The control API: what an agent says to a gateway, over HTTP and JSON on a unix socket.
+//!
+//! | method and path | body | answer |
+//! | --- | --- | --- |
+//! | `GET /v1/state` | | [`State`] |
+//! | `PUT /v1/table` | [`Apply`] | [`State`]; 409 when `expect` is not the epoch |
+//! | `POST /v1/drain` | [`Drain`] | [`Drained`] |
+//! | `POST /v1/hold` | [`Hold`] | [`Held`], when nothing is in flight; 409 when held by another |
+//! | `POST /v1/renew` | [`Renew`] | [`Held`] |
+//! | `POST /v1/resume` | [`Resume`] | [`State`] |
+//! | `POST /v1/retire` | [`Retire`] | [`Drained`]; the process ends afterwards |
+//! | `GET /metrics` | | Prometheus text |
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// Where requests go: replaced as a whole by a switch.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Table {
+    /// The longest matching path wins; a route with a host goes before one without.
+    pub routes: Vec<Route>,
+    /// Instances by pool name.
+    pub pools: BTreeMap<String, Pool>,
+}
+
+/// One route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Host name without port, any when absent.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// Path prefix, matched at segment boundaries; also the `route` label of the metrics.
+    pub path: String,
+    /// Whether the prefix is taken off before forwarding.
+    #[serde(default)]
+    pub strip: bool,
+    /// Responses of this route are streams (SSE, long poll): counted apart, closed at a deadline.
+    /// WebSockets always are.
+    #[serde(default)]
+    pub stream: bool,
+    /// Whether POST and PATCH with an `Idempotency-Key` may be sent again as idempotent methods are.
+    #[serde(default)]
+    pub idempotency_key: bool,
+    /// Name of the pool that serves it.
+    pub pool: String,
+}
+
+/// Instances that can serve the same requests.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    /// The instances.
+    pub targets: Vec<Target>,
+    /// Steady health check; without one every target counts as healthy until a connect fails.
+    #[serde(default)]
+    pub health: Option<Health>,
+}
+
+/// One instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// The instance's id, as the agent names it.
+    pub id: String,
+    /// Where it listens.
+    pub addr: SocketAddr,
+}
+
+/// Steady health check of a pool's targets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Health {
+    /// Path answered with 2xx or 3xx by a healthy target; a plain TCP connect when absent.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// Time between checks, milliseconds.
+    pub interval_ms: u64,
+    /// Time one check may take, milliseconds.
+    pub timeout_ms: u64,
+    /// Checks passed in a row that make a target healthy again.
+    pub passes: u32,
+    /// Checks failed in a row that make it unhealthy.
+    pub failures: u32,
+}
+
+/// Replace the table: the switch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Apply {
+    /// Whose change it is; shown in [`State::label`], so a repeated change can be told from a new one.
+    pub label: String,
+    /// Only when this is the epoch now.
+    #[serde(default)]
+    pub expect: Option<u64>,
+    /// The whole new table.
+    pub table: Table,
+}
+
+/// Wait until requests of earlier epochs have finished.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drain {
+    /// Epochs below this one are waited for.
+    pub below: u64,
+    /// Longest wait, milliseconds; then streams are closed (WebSocket close code 1012).
+    pub timeout_ms: u64,
+}
+
+/// What was left when a drain returned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drained {
+    /// Requests still in flight: 0 unless the time was up.
+    pub requests: u64,
+    /// Streams closed at the deadline.
+    pub streams_closed: u64,
+}
+
+/// Keep new requests waiting and wait until none is in flight.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hold {
+    /// Who holds.
+    pub holder: String,
+    /// The hold ends by itself after this, milliseconds; at most 30,000. Renewed by `renew`.
+    pub lease_ms: u64,
+    /// What the end of the lease does.
+    pub on_expiry: OnExpiry,
+}
+
+/// What the end of a hold's lease does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnExpiry {
+    /// Traffic goes on as before.
+    Old,
+    /// 503 and Retry-After until an agent opens it again. Written durably before it is acknowledged.
+    Closed,
+}
+
+/// A hold is in force: nothing is in flight, waiters are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Held {
+    /// Proof of being the holder.
+    pub token: String,
+    /// Requests waiting now.
+    pub waiting: u64,
+    /// Lease left, milliseconds.
+    pub left_ms: u64,
+    /// WebSockets and streams that were closed for the hold.
+    pub streams_closed: u64,
+}
+
+/// Lengthen the lease, or change what its end does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Renew {
+    /// From [`Held`].
+    pub token: String,
+    /// New lease from now, milliseconds.
+    pub lease_ms: u64,
+    /// What its end does from now on.
+    pub on_expiry: OnExpiry,
+}
+
+/// End a hold, first in first out; or open a closed gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resume {
+    /// From [`Held`]; absent only to open a closed gateway.
+    #[serde(default)]
+    pub token: Option<String>,
+}
+
+/// Stop accepting, finish what is in flight, end: another process has taken over the listeners.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retire {
+    /// Longest wait for idle connections and streams, milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// Everything an agent may want to know.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// The build of the process, as given at its start.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Raised by one at every change of the table.
+    pub epoch: u64,
+    /// The label of the last change.
+    pub label: String,
+    /// Whether requests are let through.
+    pub mode: Mode,
+    /// The table in force.
+    pub table: Table,
+    /// Requests and streams in flight, by epoch; epochs with none are left out.
+    pub in_flight: Vec<InFlight>,
+    /// Health of each target of the table, by target id.
+    pub targets: BTreeMap<String, TargetState>,
+    /// Requests answered since the process started.
+    pub answered: u64,
+}
+
+/// The body of every 409.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// One line for a person.
+    pub reason: String,
+    /// The epoch now.
+    pub epoch: u64,
+    /// Who holds now, if anybody does.
+    #[serde(default)]
+    pub holder: Option<String>,
+    /// How much of that lease is left, milliseconds.
+    #[serde(default)]
+    pub left_ms: Option<u64>,
+}
+
+/// Whether requests are let through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub enum Mode {
+    /// They are.
+    Open,
+    /// They wait.
+    Held {
+        /// Who holds.
+        holder: String,
+        /// Lease left, milliseconds.
+        left_ms: u64,
+        /// What its end does.
+        on_expiry: OnExpiry,
+        /// Requests waiting.
+        waiting: u64,
+    },
+    /// They get 503 and Retry-After.
+    Closed,
+}
+
+/// Requests and streams of one epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InFlight {
+    /// The epoch.
+    pub epoch: u64,
+    /// Requests.
+    pub requests: u64,
+    /// Streams and WebSockets.
+    pub streams: u64,
+}
+
+/// What the steady checks found of one target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetState {
+    /// Whether it gets requests.
+    pub healthy: bool,
+    /// The last check or connect that failed, in words, with its age; absent while healthy.
+    pub last_error: Option<String>,
+}

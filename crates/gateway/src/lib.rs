@@ -1,0 +1,36 @@
+//! The gateway: alone on the request path of one environment.
+//!
+//! A process of one thread a core, each with its own runtime, its own connections to the instances and its own
+//! counters, and one more thread for the control socket. What all of them follow is one [`api::Table`] of one epoch.
+//! A *switch* puts a new table in its place; a *hold* keeps requests waiting while something else happens.
+//!
+//! Both rest on one protocol (`traffic`): a request adds itself to the count of the epoch it read, and then looks
+//! whether that epoch is still in force; if not it takes itself out and begins again. So once the generation has been
+//! raised, a count of zero means that nothing is under way and nothing will be.
+
+pub mod api;
+pub mod control;
+
+mod body;
+mod connection;
+mod desk;
+mod exchange;
+mod flight;
+mod framing;
+mod health;
+mod hold;
+mod listen;
+mod metrics;
+mod pool;
+mod process;
+mod proxy;
+mod random;
+mod request;
+mod store;
+mod table;
+mod target;
+mod traffic;
+mod tunnel;
+mod worker;
+
+pub use process::{Error, Options, run};

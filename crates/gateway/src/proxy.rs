@@ -1,0 +1,234 @@
+//! From a client's request to the response it gets.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use hyper::body::{Body, Incoming};
+use hyper::header::{self, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::upgrade::OnUpgrade;
+use hyper::{Request, Response, StatusCode, Uri};
+use tokio::sync::watch;
+
+use crate::body::{Forwarded, Reply, Source};
+use crate::connection::Place;
+use crate::exchange::{Exchange, Failed, Line, Meter, Outbound};
+use crate::metrics::Failure;
+use crate::request::{self, Checked, Peer};
+use crate::traffic::Turned;
+use crate::tunnel;
+use crate::worker::Phase;
+
+/// One client connection, as its requests see it.
+pub(crate) struct Client {
+    pub(crate) line: Rc<Line>,
+    pub(crate) peer: Peer,
+    pub(crate) phase: watch::Receiver<Phase>,
+    /// Kept by a tunnel when the connection becomes one.
+    pub(crate) place: Rc<Place>,
+}
+
+impl Client {
+    /// Answer one request.
+    pub(crate) async fn answer(
+        self: Rc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Reply>, Infallible> {
+        let meter = Meter::new(&self.line.metrics, request.method().clone());
+        let (parts, body) = request.into_parts();
+        let response = match request::check(&parts) {
+            Ok(checked) => {
+                let upgrade = checked.upgrade;
+                let response = self.pass(parts, body, checked, meter).await;
+                self.last(response, upgrade)
+            }
+            Err((status, text)) => {
+                self.line.metrics.failed(Failure::BadRequest);
+                self.last(own(meter, status, text), true)
+            }
+        };
+        Ok(response)
+    }
+
+    /// End the connection with this response if it must be the last, or the gateway retires.
+    fn last(&self, mut response: Response<Reply>, last: bool) -> Response<Reply> {
+        let switching = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if !switching && (last || *self.phase.borrow() != Phase::Serving) {
+            response
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    async fn pass(
+        &self,
+        mut parts: Parts,
+        body: Incoming,
+        checked: Checked,
+        meter: Meter,
+    ) -> Response<Reply> {
+        let entered = self
+            .line
+            .door
+            .enter(checked.host_name(), parts.uri.path(), checked.websocket)
+            .await;
+        let admitted = match entered {
+            Ok(admitted) => admitted,
+            Err(turned) => return self.turned(turned, meter),
+        };
+        let client = parts
+            .extensions
+            .remove::<OnUpgrade>()
+            .filter(|_| checked.websocket);
+        request::dress(&mut parts.headers, &checked, &self.peer);
+        let rewritten = admitted.table().routes[admitted.route].rewritten(path_of(&parts.uri));
+        let uri = origin_form(&parts.uri, rewritten);
+        let source = (!body.is_end_stream()).then(|| Source::new(body));
+        let outbound = Outbound {
+            method: parts.method,
+            uri,
+            headers: parts.headers,
+            source,
+        };
+        let mut exchange = Exchange::new(&self.line, admitted, meter);
+        match exchange.send(&outbound).await {
+            Ok(response) => self.respond(response, exchange, client),
+            Err(failed) => self.failed(failed, exchange),
+        }
+    }
+
+    fn respond(
+        &self,
+        response: Response<Incoming>,
+        mut exchange: Exchange,
+        client: Option<OnUpgrade>,
+    ) -> Response<Reply> {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return match client {
+                Some(client) => self.switch(response, exchange, client),
+                None => self.failed(Failed::UpstreamClosed, exchange),
+            };
+        }
+        exchange.meter.set_status(response.status().as_u16());
+        let (mut parts, incoming) = response.into_parts();
+        request::remove_hop(&mut parts.headers);
+        Response::from_parts(
+            parts,
+            Reply::Forwarded(Box::new(Forwarded::new(incoming, exchange))),
+        )
+    }
+
+    /// The instance has accepted a WebSocket: only now may bytes flow.
+    fn switch(
+        &self,
+        mut response: Response<Incoming>,
+        mut exchange: Exchange,
+        client: OnUpgrade,
+    ) -> Response<Reply> {
+        exchange
+            .meter
+            .set_status(StatusCode::SWITCHING_PROTOCOLS.as_u16());
+        let instance = hyper::upgrade::on(&mut response);
+        let place = Rc::clone(&self.place);
+        tokio::task::spawn_local(async move {
+            let _place = place;
+            if let (Ok(client), Ok(instance)) = (client.await, instance.await) {
+                tunnel::run(client, instance, exchange).await;
+            }
+        });
+        let (mut parts, _) = response.into_parts();
+        request::remove_hop(&mut parts.headers);
+        parts
+            .headers
+            .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        parts
+            .headers
+            .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        Response::from_parts(parts, Reply::Empty)
+    }
+
+    fn turned(&self, turned: Turned, meter: Meter) -> Response<Reply> {
+        let (reason, status, text) = match turned {
+            Turned::Closed => (
+                Failure::Closed,
+                StatusCode::SERVICE_UNAVAILABLE,
+                "closed for maintenance",
+            ),
+            Turned::Full => (
+                Failure::QueueFull,
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many requests are waiting",
+            ),
+            Turned::NoRoute => (Failure::NoRoute, StatusCode::NOT_FOUND, "no route"),
+        };
+        self.line.metrics.failed(reason);
+        own(meter, status, text)
+    }
+
+    fn failed(&self, failed: Failed, exchange: Exchange) -> Response<Reply> {
+        let pool = exchange.pool_name();
+        let (reason, status, text) = match failed {
+            Failed::NoHealthyInstance => {
+                let text = format!("no healthy instance of pool {pool}");
+                (
+                    Failure::NoHealthyInstance,
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    text,
+                )
+            }
+            Failed::UpstreamClosed => {
+                let text =
+                    format!("an instance of pool {pool} closed the connection without a response");
+                (Failure::UpstreamClosed, StatusCode::BAD_GATEWAY, text)
+            }
+            Failed::ClientBody => (
+                Failure::ClientBody,
+                StatusCode::BAD_REQUEST,
+                "bad request body".to_owned(),
+            ),
+            Failed::StreamClosed => (
+                Failure::StreamClosed,
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the stream was closed".to_owned(),
+            ),
+        };
+        self.line.metrics.failed(reason);
+        let mut meter = exchange.into_meter();
+        meter.set_status(status.as_u16());
+        own(meter, status, &text)
+    }
+}
+
+/// A response of the gateway itself: one line.
+fn own(mut meter: Meter, status: StatusCode, text: &str) -> Response<Reply> {
+    meter.set_status(status.as_u16());
+    let mut response = Response::new(Reply::Text(Bytes::from(format!("{text}\n"))));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+fn path_of(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("/", |path| path.as_str())
+}
+
+/// The URI as an instance is asked: path and query only.
+fn origin_form(uri: &Uri, rewritten: Option<String>) -> Uri {
+    match rewritten {
+        Some(path) => Uri::try_from(path).unwrap_or_else(|_| uri.clone()),
+        None if uri.scheme().is_none() && uri.authority().is_none() => uri.clone(),
+        None => uri
+            .path_and_query()
+            .cloned()
+            .map_or_else(Uri::default, Uri::from),
+    }
+}

@@ -1,0 +1,15 @@
+//! The gateway as a process, between real sockets.
+#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
+
+mod app;
+mod client;
+mod support;
+
+mod control;
+mod durability;
+mod hold;
+mod instances;
+mod requests;
+mod restart;
+mod streams;
+mod switch;
