@@ -1,0 +1,160 @@
+//! What a starting agent finds running, and what it makes of it.
+
+use std::collections::BTreeSet;
+
+use crate::diagnostic::Diagnostic;
+use crate::id::InstanceId;
+use crate::release::{
+    Environment, GATEWAY, OpenRun, Step, StepState, Version, World, adopt_gateway,
+};
+
+/// Tends what the journal says is running; stops what no version knows.
+///
+/// # Errors
+/// When the journal cannot be read, or a version of it not be resolved.
+pub(super) async fn adopt(world: &World) -> Result<(), Diagnostic> {
+    let now = world.environment()?;
+    let (wanted, known) = (wanted(&now), known(&now));
+    for id in world.supervisor.known() {
+        if run_of(&id).is_some_and(|run| run > now.last_run) {
+            return Err(older(world, &id));
+        }
+    }
+    for id in world.supervisor.known() {
+        if !known.contains(&id) {
+            let _ = world.supervisor.stop(&id, None).await;
+        }
+    }
+    for version in versions(&now) {
+        for (id, process) in
+            version.processes(&world.environment, world.supervisor.places(), world.user)?
+        {
+            if wanted.contains(&id) {
+                world.supervisor.tend(process);
+            }
+        }
+    }
+    if let Some(listen) = &now.gateway {
+        // A gateway that cannot be replaced serves on, and the next run will say so.
+        let _ = adopt_gateway(world, listen).await;
+    }
+    Ok(())
+}
+
+/// The number of the run that launched an instance, from its id.
+fn run_of(id: &InstanceId) -> Option<u64> {
+    let mut parts = id.0.rsplit('-');
+    let last = parts.next()?;
+    let run = if last.starts_with('d') {
+        last
+    } else {
+        parts.next()?
+    };
+    run.strip_prefix('d')?.parse().ok()
+}
+
+/// What runs is newer than what the journal knows: stopping it would be wrong, and so would any plan.
+fn older(world: &World, id: &InstanceId) -> Diagnostic {
+    let text = format!("`{id}` runs, and the journal ends before the run that launched it");
+    Diagnostic::error("state::older", text)
+        .note("`state.db` was lost, or an older one was put back; nothing was stopped or changed")
+        .help(format!(
+            "put the right `state.db` back (with `state.db-wal`) into {}",
+            world.state().display()
+        ))
+}
+
+fn versions(now: &Environment) -> Vec<&Version> {
+    let open = now.open.as_ref().and_then(|run| run.plan.new.as_ref());
+    let warm = now.warm.iter().map(|warm| &warm.version);
+    now.live.iter().chain(warm).chain(open).collect()
+}
+
+/// Instances with a reason to have a folder: those of versions, and builds of the open run.
+fn known(now: &Environment) -> BTreeSet<InstanceId> {
+    let instances = versions(now)
+        .into_iter()
+        .flat_map(|version| &version.instances);
+    let mut known: BTreeSet<InstanceId> = instances.map(|instance| instance.id.clone()).collect();
+    if now.gateway.is_some() || now.open.is_some() {
+        known.insert(InstanceId(GATEWAY.to_owned()));
+    }
+    if let Some(run) = &now.open {
+        known.extend(run.plan.steps.iter().filter_map(|step| match step {
+            Step::Build { service } => {
+                Some(InstanceId(format!("build-{service}-{}", run.plan.run)))
+            }
+            _ => None,
+        }));
+    }
+    known
+}
+
+/// Instances that should run now. Of the run under way, what it has finished starting counts, and
+/// what it has begun to stop does not: the rest is its own to go on with.
+fn wanted(now: &Environment) -> BTreeSet<InstanceId> {
+    let mut wanted = BTreeSet::new();
+    if let Some(live) = &now.live {
+        wanted.extend(live.instances.iter().map(|instance| instance.id.clone()));
+    }
+    if let Some(warm) = &now.warm {
+        wanted.extend(of_kind(&warm.version, true));
+    }
+    if let Some(run) = &now.open {
+        of_run(run, &mut wanted);
+    }
+    wanted
+}
+
+/// Webs have ports and are kept warm; workers have none and are not.
+fn of_kind(version: &Version, web: bool) -> impl Iterator<Item = InstanceId> + '_ {
+    let chosen = version
+        .instances
+        .iter()
+        .filter(move |instance| instance.port.is_some() == web);
+    chosen.map(|instance| instance.id.clone())
+}
+
+fn of_run(run: &OpenRun, wanted: &mut BTreeSet<InstanceId>) {
+    for step in &run.plan.steps {
+        let state = run.steps.get(&step.to_string());
+        let stands = matches!(state, Some(StepState::Ok(_)));
+        let begun = state.is_some_and(|state| !matches!(state, StepState::Undone));
+        match step {
+            Step::Launch { service } if stands => {
+                let new = run.plan.new.iter().flat_map(|version| &version.instances);
+                wanted.extend(
+                    new.filter(|found| found.service == *service)
+                        .map(|found| found.id.clone()),
+                );
+            }
+            Step::StartWorkers if stands => {
+                wanted.extend(
+                    run.plan
+                        .new
+                        .iter()
+                        .flat_map(|version| of_kind(version, false)),
+                );
+            }
+            Step::StopWorkers if begun => {
+                let old: Vec<InstanceId> = run
+                    .plan
+                    .old
+                    .iter()
+                    .flat_map(|version| of_kind(version, false))
+                    .collect();
+                wanted.retain(|id| !old.contains(id));
+            }
+            Step::Retire { side } if begun => {
+                let gone = run
+                    .plan
+                    .side(*side)
+                    .into_iter()
+                    .flat_map(|version| &version.instances);
+                let gone: BTreeSet<_> = gone.map(|instance| instance.id.clone()).collect();
+                wanted.retain(|id| !gone.contains(id));
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! What a command says to an agent, and what it hears.
+//!
+//! | method and path | body | answer |
+//! | --- | --- | --- |
+//! | `GET /v1/status` | | [`Status`] |
+//! | `POST /v1/runs` | [`Begin`] | [`Begun`] |
+//! | `GET /v1/runs/d7/rows` | | journal rows of that run, one JSON object a line, until it ends |
+//! | `POST /v1/cancel` | | [`Begun`] |
+//! | `GET /v1/releases` | | list of [`ReleaseStatus`] |
+//! | `GET /v1/releases/r4` | | `StoredRelease` |
+//! | `POST /v1/releases` | [`Offer`] | [`Accepted`] |
+//! | `HEAD`, `GET`, `PUT /v1/blobs/DIGEST` | bytes | bytes |
+//! | `GET /v1/logs?service=web&lines=100&follow=1` | | [`LogLine`], one JSON object a line |
+//! | `POST /v1/exit` | | nothing; services go on running |
+//! | `POST /v1/upgrade` | [`Upgrade`] | nothing |
+//!
+//! What goes wrong is answered with a status of 400 and more, and a [`Trouble`].
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::build::Source;
+use crate::diagnostic::Diagnostic;
+use crate::id::{Digest, InstanceId, ReleaseId, RunId};
+use crate::release::{Operation, Phase, Sabotage};
+
+/// What went wrong, and the exit code that says so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// Exit code of the command.
+    pub exit: u8,
+    /// What failed, what is true now, what to do next.
+    pub diagnostic: Diagnostic,
+}
+
+/// Begin a run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Begin {
+    /// What it is to do.
+    pub what: What,
+    /// Who asks.
+    pub actor: String,
+    /// Only plan, and say what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// A planted fault; only in a rehearsal.
+    #[serde(default)]
+    pub sabotage: Option<Sabotage>,
+}
+
+/// What a run is to do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "operation", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum What {
+    /// Run the source tree at `root`.
+    Up {
+        /// Folder of the manifest.
+        root: PathBuf,
+        /// The manifest.
+        manifest: String,
+    },
+    /// Stop everything; data stays.
+    Down,
+    /// Build a source archive that was sent before, and bring it in.
+    Deploy {
+        /// Digest of the archive.
+        tree: Digest,
+        /// Where it came from.
+        source: Source,
+    },
+    /// Bring in a release that was built elsewhere and accepted before.
+    Promote {
+        /// Its number here.
+        release: ReleaseId,
+    },
+    /// Go back.
+    Rollback {
+        /// To this release; to the last good one when absent.
+        to: Option<ReleaseId>,
+    },
+}
+
+/// A run has begun, or would.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Begun {
+    /// The run.
+    pub run: RunId,
+    /// Its steps, by name.
+    pub steps: Vec<String>,
+    /// The version that comes in.
+    pub to: Option<String>,
+    /// The version that goes.
+    pub from: Option<String>,
+    /// What going back costs (roll-back only).
+    pub price: Option<String>,
+}
+
+/// A release that was built elsewhere.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Offer {
+    /// The record, JSON.
+    pub record: String,
+    /// Its signature.
+    pub signature: String,
+    /// The key it was signed with.
+    pub key: String,
+}
+
+/// A release was accepted.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Accepted {
+    /// Its number here.
+    pub release: ReleaseId,
+    /// The artifacts that are not here yet.
+    pub missing: Vec<Digest>,
+}
+
+/// Become another build of the program.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upgrade {
+    /// Path of that build.
+    pub tow: PathBuf,
+}
+
+/// A release, in a list.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReleaseStatus {
+    /// Its number here.
+    pub release: ReleaseId,
+    /// Digest of its record, the same everywhere.
+    pub digest: Digest,
+    /// Where it was built.
+    pub built_in: String,
+    /// What it was built from.
+    pub source: Source,
+    /// When it was kept, Unix milliseconds.
+    pub kept_ms: i64,
+    /// `live`, `warm`, or what became of its last run: `served`, `undone`, `not deployed`.
+    pub state: String,
+}
+
+/// A logged line.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LogLine {
+    /// Whose.
+    pub instance: InstanceId,
+    /// The line, with its time and channel.
+    pub line: String,
+}
+
+/// An environment now.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// The application.
+    pub app: String,
+    /// The environment.
+    pub environment: String,
+    /// In one word: `serving`, `degraded`, `failing`, `stuck`, `stopped`.
+    pub verdict: String,
+    /// The agent's build.
+    pub version: String,
+    /// The agent's process id.
+    pub agent_pid: u32,
+    /// The state directory.
+    pub state: PathBuf,
+    /// Where the gateway listens.
+    pub listen: Option<String>,
+    /// What serves.
+    pub live: Option<VersionStatus>,
+    /// What is kept for the way back.
+    pub warm: Option<VersionStatus>,
+    /// The run under way.
+    pub run: Option<RunStatus>,
+    /// Instances of all versions.
+    pub instances: Vec<InstanceStatus>,
+    /// The gateway's own words.
+    pub gateway: Option<towpath_gateway::api::State>,
+    /// The last runs that ended, newest first.
+    pub ended: Vec<EndedRun>,
+}
+
+/// A version that runs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VersionStatus {
+    /// `r4`, or `source tree`.
+    pub name: String,
+    /// Its release.
+    pub release: Option<ReleaseId>,
+    /// Since when, Unix milliseconds.
+    pub since_ms: i64,
+    /// How long it is still kept, milliseconds (the warm one only).
+    pub left_ms: Option<u64>,
+}
+
+/// A run under way.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunStatus {
+    /// The run.
+    pub run: RunId,
+    /// What it is for.
+    pub operation: Operation,
+    /// Who asked for it.
+    pub actor: String,
+    /// When it began, Unix milliseconds.
+    pub since_ms: i64,
+    /// Which way it goes.
+    pub phase: Phase,
+    /// The step it is at.
+    pub step: Option<String>,
+    /// Why it goes back, or is stuck.
+    pub failure: Option<Diagnostic>,
+}
+
+/// A run that has ended.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EndedRun {
+    /// The run.
+    pub run: RunId,
+    /// What it was for.
+    pub operation: Operation,
+    /// Who asked for it.
+    pub actor: String,
+    /// The release it was about.
+    pub release: Option<ReleaseId>,
+    /// `done` or `undone`.
+    pub outcome: String,
+    /// When it began, Unix milliseconds.
+    pub began_ms: i64,
+    /// When it ended, Unix milliseconds.
+    pub ended_ms: i64,
+}
+
+/// An instance now.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct InstanceStatus {
+    /// Its id.
+    pub id: InstanceId,
+    /// Its service.
+    pub service: String,
+    /// `live`, `warm` or `new`.
+    pub side: String,
+    /// The version it is of.
+    pub version: String,
+    /// In one word: `ready`, `starting`, `unhealthy`, `restarting`, `failed`, `stopped`.
+    pub state: String,
+    /// Process id of its main process.
+    pub pid: Option<u32>,
+    /// Port it serves on.
+    pub port: Option<u16>,
+    /// Since when it runs, Unix milliseconds.
+    pub since_ms: Option<u64>,
+    /// Starts after the first.
+    pub restarts: u32,
+    /// CPU time of its tree, milliseconds.
+    pub cpu_ms: u64,
+    /// Memory of its tree, bytes.
+    pub rss_bytes: u64,
+    /// Log lines that could not be written.
+    pub log_lines_dropped: u64,
+    /// What its steady probe said last, or how it ended.
+    pub error: Option<String>,
+}

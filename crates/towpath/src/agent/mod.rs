@@ -1,0 +1,255 @@
+//! The agent: one a state directory. It supervises services, runs deployments and owns the state;
+//! commands talk to it over HTTP and JSON on a unix socket, and may go away at any time.
+//!
+//! On start it takes the state's lock, adopts what runs by talking to the shims that are there,
+//! stops what no version of the journal knows, takes over or replaces the gateway, and goes on
+//! with the run that a crash cut off.
+
+mod adopt;
+mod answer;
+pub mod api;
+mod client;
+mod http;
+mod logs;
+mod releases;
+mod runs;
+mod status;
+mod user;
+
+use std::fmt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+pub use client::{Client, Error as ClientError, Lines};
+
+use crate::clock::Clock;
+use crate::diagnostic::Diagnostic;
+use crate::release::{SigningKey, World};
+use crate::state::{self, Blobs, Store};
+use crate::supervise::{Places, Supervisor, reap_inherited};
+use runs::Runs;
+
+/// Longest wait for answers under way when an agent ends.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// How an agent is started.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Name of the application.
+    pub app: String,
+    /// Name of the environment.
+    pub environment: String,
+    /// The state directory.
+    pub state: PathBuf,
+    /// The program that shims and gateways are started from.
+    pub tow: PathBuf,
+    /// The build of that program.
+    pub version: String,
+    /// Whether planted faults are accepted.
+    pub rehearsal: bool,
+}
+
+/// Why an agent ended.
+#[derive(Debug)]
+pub enum Error {
+    /// The state could not be opened.
+    State(state::Error),
+    /// From the file system.
+    Io(PathBuf, std::io::Error),
+    /// The journal cannot be folded, or a version of it not be read.
+    Journal(Diagnostic),
+    /// Services run as a user of their own, which cannot pass through this folder.
+    Closed(PathBuf),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::State(error) => write!(f, "{error}"),
+            Error::Io(path, error) => write!(f, "`{}`: {error}", path.display()),
+            Error::Journal(diagnostic) => f.write_str(&diagnostic.render(false)),
+            Error::Closed(path) => write!(
+                f,
+                "services run as a user of their own, which cannot pass through `{}`: keep the state elsewhere",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// How a served agent ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// It was told to; services go on running.
+    Exit,
+    /// It is to become this program, in the same process.
+    Become(PathBuf),
+}
+
+/// One environment being served.
+pub(crate) struct Agent {
+    world: Arc<World>,
+    runs: Arc<Runs>,
+    end: Mutex<Option<End>>,
+    ends: Notify,
+}
+
+/// The agent's socket, for the state directory `state`.
+#[must_use]
+pub fn socket(state: &Path) -> PathBuf {
+    Places::runtime_of(state).join("agent.sock")
+}
+
+/// Serves one environment until it is told to end.
+///
+/// # Errors
+/// When the state is taken, or cannot be read or written.
+pub async fn serve(options: Options) -> Result<End, Error> {
+    reap_inherited();
+    let runtime = Places::runtime_of(&options.state);
+    make_dirs(&options.state, &runtime)?;
+    let store = Store::open(&options.state, Clock::system()).map_err(Error::State)?;
+    let agent = Arc::new(open(options, store, runtime.clone())?);
+    adopt::adopt(&agent.world).await.map_err(Error::Journal)?;
+    let path = runtime.join("agent.sock");
+    let listener = bind(&path).map_err(|error| Error::Io(path.clone(), error))?;
+    agent.runs.go_on(&agent.world);
+    tokio::spawn(runs::close_windows(agent.world.clone(), agent.runs.clone()));
+    tokio::spawn(runs::keep_tables(agent.world.clone()));
+    let end = accept(&agent, listener).await;
+    let _ = std::fs::remove_file(&path);
+    Ok(end)
+}
+
+fn open(options: Options, store: Store, runtime: PathBuf) -> Result<Agent, Error> {
+    let state = options.state;
+    let key =
+        SigningKey::open(&state).map_err(|error| Error::Io(state.join("signing.key"), error))?;
+    let user =
+        user::user(&options.environment, &state).map_err(|user::Closed(dir)| Error::Closed(dir))?;
+    if let Some(user) = user {
+        let data = state.join("data");
+        std::os::unix::fs::chown(&data, Some(user.uid), Some(user.gid))
+            .map_err(|error| Error::Io(data, error))?;
+    }
+    let places = Places {
+        state: state.clone(),
+        runtime,
+        tow: options.tow,
+    };
+    let world = World {
+        app: options.app,
+        environment: options.environment,
+        supervisor: Supervisor::new(places),
+        blobs: Blobs::new(&state),
+        store,
+        key,
+        user,
+        version: options.version,
+        rehearsal: options.rehearsal,
+        folded: Mutex::default(),
+    };
+    Ok(Agent {
+        world: Arc::new(world),
+        runs: Arc::default(),
+        end: Mutex::default(),
+        ends: Notify::new(),
+    })
+}
+
+/// Services may pass through to their builds, and nobody looks around: databases, backups, logs
+/// and the environments of instances are for the agent, and for whom they belong to.
+fn make_dirs(state: &Path, runtime: &Path) -> Result<(), Error> {
+    let private = ["data", "backups", "blobs", "run", "logs"].map(|name| (state.join(name), 0o700));
+    let open = [
+        (state.to_owned(), 0o711),
+        (state.join("builds"), 0o711),
+        (runtime.to_owned(), 0o700),
+    ];
+    for (dir, mode) in open.into_iter().chain(private) {
+        make_dir(&dir, mode).map_err(|error| Error::Io(dir, error))?;
+    }
+    Ok(())
+}
+
+fn make_dir(path: &Path, mode: u32) -> std::io::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+}
+
+/// Bound beside and renamed, so that nobody connects before its mode is right.
+fn bind(path: &Path) -> std::io::Result<UnixListener> {
+    let beside = path.with_extension("new");
+    let _ = std::fs::remove_file(&beside);
+    let listener = UnixListener::bind(&beside)?;
+    std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&beside, path)?;
+    Ok(listener)
+}
+
+async fn accept(agent: &Arc<Agent>, listener: UnixListener) -> End {
+    let mut talks = JoinSet::new();
+    let end = loop {
+        let end = agent
+            .end
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(end) = end {
+            break end;
+        }
+        tokio::select! {
+            () = agent.ends.notified() => {}
+            accepted = listener.accept() => {
+                if let Ok((stream, _)) = accepted {
+                    talks.spawn(converse(agent.clone(), stream));
+                }
+            }
+            Some(_) = talks.join_next() => {}
+        }
+    };
+    // Who comes now is to find nobody, rather than to wait.
+    drop(listener);
+    // Who told it to end is still to hear that it does; who follows a log is not waited for.
+    let _ = timeout(LAST_WORDS, async {
+        while talks.join_next().await.is_some() {}
+    })
+    .await;
+    end
+}
+
+/// Only the agent's own user, and root, are spoken to.
+async fn converse(agent: Arc<Agent>, stream: UnixStream) {
+    let own = rustix::process::geteuid().as_raw();
+    let Ok(peer) = stream.peer_cred() else { return };
+    if peer.uid() != own && peer.uid() != 0 {
+        return;
+    }
+    let service = service_fn(move |request| http::answer(agent.clone(), request));
+    let _ = http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+impl Agent {
+    fn end(&self, end: End) {
+        *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+        // The permit is kept when nobody waits at this moment.
+        self.ends.notify_one();
+    }
+}

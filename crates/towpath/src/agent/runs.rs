@@ -1,0 +1,306 @@
+//! One run at a time: beginning it, cancelling it, going on with it, closing windows.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::answer::{Failure, failed, invalid, refused};
+use super::api::{Begin, Begun, What};
+use crate::diagnostic::Diagnostic;
+use crate::id::RunId;
+use crate::release::{
+    self, Bring, Cancel, Environment, OpenRun, Operation, Phase, Plan, Refusal, Version, World,
+};
+use crate::state::{Entry, Kind};
+
+/// Longest pause between looks at the window.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The run under way, as this process drives it.
+#[derive(Default)]
+pub(super) struct Runs {
+    driving: Mutex<Option<Cancel>>,
+}
+
+impl Runs {
+    fn driving(&self) -> std::sync::MutexGuard<'_, Option<Cancel>> {
+        self.driving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps every other run out until the claim is dropped or driven.
+    fn claim(self: &Arc<Self>) -> Option<Claim> {
+        let mut driving = self.driving();
+        if driving.is_some() {
+            return None;
+        }
+        let cancel = Cancel::default();
+        *driving = Some(cancel.clone());
+        Some(Claim {
+            runs: self.clone(),
+            cancel,
+        })
+    }
+
+    /// Goes on with the run that a crash cut off, if there is one.
+    pub(super) fn go_on(self: &Arc<Self>, world: &Arc<World>) {
+        let open = world.environment().ok().and_then(|now| now.open);
+        let claim = open
+            .filter(|run| run.phase != Phase::Stuck)
+            .and_then(|_| self.claim());
+        if let Some(claim) = claim {
+            tokio::spawn(drive(world.clone(), claim));
+        }
+    }
+
+    /// Asks the run under way to go back.
+    fn cancel(&self) {
+        if let Some(cancel) = self.driving().as_ref() {
+            cancel.ask();
+        }
+    }
+}
+
+/// The right to drive the one run.
+struct Claim {
+    runs: Arc<Runs>,
+    cancel: Cancel,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        *self.runs.driving() = None;
+    }
+}
+
+/// To the end, whatever the journal's disk says in between.
+async fn drive(world: Arc<World>, claim: Claim) {
+    while release::resume(&world, &claim.cancel).await.is_err() {
+        let open = world.environment().is_ok_and(|now| now.open.is_some());
+        if !open {
+            return;
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Plans a run and begins it.
+pub(super) async fn begin(
+    world: &Arc<World>,
+    runs: &Arc<Runs>,
+    asked: Begin,
+) -> Result<Begun, Failure> {
+    let claim = runs.claim().ok_or_else(|| refused(under_way(world)))?;
+    let now = world.environment().map_err(failed)?;
+    if now.open.is_some() {
+        return Err(refused(under_way(world)));
+    }
+    let dry_run = asked.dry_run;
+    let (plan, price) = {
+        let (world, now) = (world.clone(), now);
+        let planned = tokio::task::spawn_blocking(move || plan(&world, &now, asked)).await;
+        planned.map_err(|_| {
+            failed(Diagnostic::error(
+                "agent::panicked",
+                "planning panicked; this is a bug",
+            ))
+        })??
+    };
+    let begun = Begun {
+        run: plan.run,
+        steps: plan.steps.iter().map(ToString::to_string).collect(),
+        to: plan.new.as_ref().map(Version::name),
+        from: plan.old.as_ref().map(Version::name),
+        price,
+    };
+    if dry_run {
+        return Ok(begun);
+    }
+    note_plan(world, &plan).map_err(failed)?;
+    tokio::spawn(drive(world.clone(), claim));
+    Ok(begun)
+}
+
+fn plan(world: &World, now: &Environment, asked: Begin) -> Result<(Plan, Option<String>), Failure> {
+    let Begin {
+        what,
+        actor,
+        sabotage,
+        ..
+    } = asked;
+    let bring = |operation, what| release::bring(world, now, operation, what, &actor, sabotage);
+    let plan = match what {
+        What::Up { root, manifest } => bring(Operation::Up, Bring::Tree { root, manifest }),
+        What::Down => release::down(world, now, &actor),
+        What::Deploy { tree, source } => bring(Operation::Deploy, Bring::Archive { tree, source }),
+        What::Promote { release } => bring(Operation::Promote, Bring::Release(release)),
+        What::Rollback { to } => release::roll_back(world, now, to, &actor, sabotage),
+    };
+    let plan = plan.map_err(|refusal| match refusal {
+        Refusal::Invalid(diagnostic) => invalid(diagnostic),
+        Refusal::Refused(diagnostic) => refused(diagnostic),
+        Refusal::Failed(diagnostic) => failed(diagnostic),
+    })?;
+    let price = (plan.operation == Operation::Rollback).then(|| release::price(world, now, &plan));
+    Ok((plan, price))
+}
+
+fn under_way(world: &World) -> Diagnostic {
+    let open = world.environment().ok().and_then(|now| now.open);
+    let environment = &world.environment;
+    let Some(run) = open else {
+        return Diagnostic::error(
+            "deploy::locked",
+            format!("{environment} is being planned for by somebody else"),
+        )
+        .note("nothing was touched")
+        .help("try again in a moment");
+    };
+    let id = run.plan.run;
+    let text = format!(
+        "{environment} is held by {id}, a {} by {}",
+        run.plan.operation, run.plan.actor
+    );
+    let help = match run.phase {
+        Phase::Stuck => format!(
+            "{id} is stuck: see `tow status -e {environment}`, then `tow cancel -e {environment}`"
+        ),
+        _ => format!(
+            "watch it with `tow status -e {environment}`, or undo it with `tow cancel -e {environment}`"
+        ),
+    };
+    Diagnostic::error("deploy::locked", text)
+        .note("nothing was touched")
+        .help(help)
+}
+
+/// Asks the run under way to go back; tries a stuck one again.
+pub(super) fn cancel(world: &Arc<World>, runs: &Arc<Runs>, actor: &str) -> Result<Begun, Failure> {
+    let now = world.environment().map_err(failed)?;
+    let nothing = || {
+        let text = format!("no run is under way in {}", world.environment);
+        refused(
+            Diagnostic::error("cancel::nothing", text)
+                .note("nothing was touched")
+                .help(format!(
+                    "to go back to the version before: `tow rollback -e {}`",
+                    world.environment
+                )),
+        )
+    };
+    let run = now.open.ok_or_else(nothing)?;
+    if run.plan.is_forward_only() && run.phase != Phase::Stuck
+        || run.has_switched() && run.phase == Phase::Forward
+    {
+        let text = format!(
+            "{} has gone past the point where it can be cancelled",
+            run.plan.run
+        );
+        return Err(refused(
+            Diagnostic::error("cancel::too-late", text)
+                .help("when it has ended, use `tow rollback`"),
+        ));
+    }
+    note_cancel(world, &run, actor).map_err(failed)?;
+    if run.phase == Phase::Stuck {
+        runs.go_on(world);
+    } else {
+        runs.cancel();
+    }
+    let steps = run.intents.iter().rev().cloned().collect();
+    let name = |version: Option<&Version>| version.map(Version::name);
+    let (to, from) = (name(run.plan.old.as_ref()), name(run.plan.new.as_ref()));
+    Ok(Begun {
+        run: run.plan.run,
+        steps,
+        to,
+        from,
+        price: None,
+    })
+}
+
+/// A stuck run turns to where it can still go: forward when it can only go forward, else back.
+fn note_cancel(world: &World, run: &OpenRun, actor: &str) -> Result<(), Diagnostic> {
+    let forward = run.plan.is_forward_only() || run.has_switched();
+    let (kind, data) = match (run.phase, forward) {
+        (Phase::Stuck, true) => (Kind::Signal, json!({ "ask": "again" })),
+        (Phase::Stuck, false) => (Kind::Failed, run.failure.clone().unwrap_or_default()),
+        _ => (Kind::Signal, json!({ "ask": "cancel" })),
+    };
+    note(world, run.plan.run, actor, kind, data)
+}
+
+/// Retires the warm version when its window is over.
+pub(super) async fn close_windows(world: Arc<World>, runs: Arc<Runs>) {
+    let mut rows = world.store.follow();
+    loop {
+        let left = world.environment().ok().and_then(|now| {
+            let warm = now.warm.filter(|_| now.open.is_none())?;
+            Some(
+                world
+                    .store
+                    .clock()
+                    .left(&warm.since, Duration::from_millis(warm.window_ms)),
+            )
+        });
+        match left {
+            Some(Duration::ZERO) => {
+                close(&world, &runs).await;
+                sleep(LOOK).await;
+            }
+            Some(left) => {
+                let _ = tokio::time::timeout(left, rows.changed()).await;
+            }
+            None => {
+                let _ = rows.changed().await;
+            }
+        }
+    }
+}
+
+async fn close(world: &Arc<World>, runs: &Arc<Runs>) {
+    let Some(claim) = runs.claim() else { return };
+    let Ok(now) = world.environment() else { return };
+    if now.open.is_some() || now.warm.is_none() {
+        return;
+    }
+    if note_plan(world, &release::retire(&now)).is_ok() {
+        drive(world.clone(), claim).await;
+    }
+}
+
+/// The first row of a run: from here on it is the journal's, whatever becomes of this process.
+fn note_plan(world: &World, plan: &Plan) -> Result<(), Diagnostic> {
+    note(
+        world,
+        plan.run,
+        &plan.actor,
+        Kind::Intent,
+        serde_json::to_value(plan).unwrap_or_default(),
+    )
+}
+
+fn note(world: &World, run: RunId, actor: &str, kind: Kind, data: Value) -> Result<(), Diagnostic> {
+    let entry = Entry {
+        run,
+        step: "run".to_owned(),
+        attempt: 1,
+        kind,
+        actor: actor.to_owned(),
+        data,
+    };
+    let written = world.store.append(&entry);
+    written
+        .map(drop)
+        .map_err(|error| Diagnostic::error("state::failed", error.to_string()))
+}
+
+/// Looks after the gateway's table, which must be the one that the journal says.
+pub(super) async fn keep_tables(world: Arc<World>) {
+    loop {
+        // One that fails is tried again at the next look.
+        let _ = release::keep_table(&world).await;
+        sleep(LOOK).await;
+    }
+}

@@ -1,0 +1,197 @@
+//! What an environment is, now.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use towpath_shim::protocol::State;
+
+use super::answer::{Failure, failed};
+use super::api::{EndedRun, InstanceStatus, RunStatus, Status, VersionStatus};
+use crate::id::InstanceId;
+use crate::release::{
+    Environment, Instance, OpenRun, Phase, StepState, Version, Warm, World, gateway_state,
+};
+use crate::supervise::Health;
+
+/// Runs shown.
+const SHOWN: usize = 20;
+
+pub(super) async fn status(world: &World) -> Result<Status, Failure> {
+    let now = world.environment().map_err(failed)?;
+    let gateway = gateway_state(world).await;
+    let instances = instances(&now, &world.supervisor.health());
+    Ok(Status {
+        app: world.app.clone(),
+        environment: world.environment.clone(),
+        verdict: verdict(&now, &instances, gateway.is_some()).to_owned(),
+        version: world.version.clone(),
+        agent_pid: std::process::id(),
+        state: world.state(),
+        listen: now.gateway.clone(),
+        live: now.live.as_ref().map(|live| VersionStatus {
+            name: live.name(),
+            release: live.release,
+            since_ms: now.live_since.as_ref().map_or(0, |mark| mark.wall_ms),
+            left_ms: None,
+        }),
+        warm: now.warm.as_ref().map(|warm| warm_status(world, warm)),
+        run: now.open.as_ref().map(run_status),
+        instances,
+        gateway,
+        ended: now.ended.iter().rev().take(SHOWN).map(ended).collect(),
+    })
+}
+
+fn warm_status(world: &World, warm: &Warm) -> VersionStatus {
+    let left = world
+        .store
+        .clock()
+        .left(&warm.since, Duration::from_millis(warm.window_ms));
+    VersionStatus {
+        name: warm.version.name(),
+        release: warm.version.release,
+        since_ms: warm.since.wall_ms,
+        left_ms: u64::try_from(left.as_millis()).ok(),
+    }
+}
+
+fn run_status(run: &OpenRun) -> RunStatus {
+    let at = |state: &StepState| {
+        matches!(
+            state,
+            StepState::Intent | StepState::UndoIntent(_) | StepState::Stuck(_)
+        )
+    };
+    let failure = run
+        .failure
+        .clone()
+        .and_then(|value| serde_json::from_value(value).ok());
+    RunStatus {
+        run: run.plan.run,
+        operation: run.plan.operation,
+        actor: run.plan.actor.clone(),
+        since_ms: run.since.wall_ms,
+        phase: run.phase,
+        step: run
+            .steps
+            .iter()
+            .find(|(_, state)| at(state))
+            .map(|(name, _)| name.clone()),
+        failure,
+    }
+}
+
+fn ended(ended: &crate::release::Ended) -> EndedRun {
+    EndedRun {
+        run: ended.run,
+        operation: ended.operation,
+        actor: ended.actor.clone(),
+        release: ended.release,
+        outcome: if ended.done { "done" } else { "undone" }.to_owned(),
+        began_ms: ended.began_ms,
+        ended_ms: ended.ended_ms,
+    }
+}
+
+fn instances(now: &Environment, health: &BTreeMap<InstanceId, Health>) -> Vec<InstanceStatus> {
+    let new = now.open.as_ref().and_then(OpenRun::new_version);
+    let known = now
+        .live
+        .as_ref()
+        .map(|live| live.run)
+        .into_iter()
+        .chain(now.warm.as_ref().map(|warm| warm.version.run));
+    let known: Vec<_> = known.collect();
+    let new = new.filter(|version| !known.contains(&version.run));
+    let sides = [
+        ("live", now.live.clone()),
+        ("warm", now.warm.as_ref().map(|warm| warm.version.clone())),
+        ("new", new),
+    ];
+    let mut shown = Vec::new();
+    for (side, version) in sides {
+        if let Some(version) = version {
+            let instances = version.instances.iter();
+            shown.extend(instances.map(|one| instance(side, &version, one, health.get(&one.id))));
+        }
+    }
+    shown
+}
+
+fn instance(
+    side: &str,
+    version: &Version,
+    instance: &Instance,
+    health: Option<&Health>,
+) -> InstanceStatus {
+    let status = health.and_then(|health| health.status.as_ref());
+    let (pid, since_ms) = match status.map(|status| &status.state) {
+        Some(State::Running { pid, since_ms }) => (Some(*pid), Some(*since_ms)),
+        _ => (None, None),
+    };
+    InstanceStatus {
+        id: instance.id.clone(),
+        service: instance.service.clone(),
+        side: side.to_owned(),
+        version: version.name(),
+        state: word(health).to_owned(),
+        pid,
+        port: instance.port,
+        since_ms,
+        restarts: status.map_or(0, |status| status.restarts)
+            + health.map_or(0, |health| health.shims),
+        cpu_ms: status.map_or(0, |status| status.cpu_ms),
+        rss_bytes: status.map_or(0, |status| status.rss_bytes),
+        log_lines_dropped: status.map_or(0, |status| status.log.lines),
+        // What a ready instance said while it started is no error of now.
+        error: health
+            .and_then(|health| health.error.clone())
+            .filter(|_| word(health) != "ready"),
+    }
+}
+
+fn word(health: Option<&Health>) -> &'static str {
+    let Some(health) = health else {
+        return "stopped";
+    };
+    match health.status.as_ref().map(|status| &status.state) {
+        _ if health.gave_up => "failed",
+        Some(State::Running { .. }) if health.healthy == Some(false) => "unhealthy",
+        Some(State::Running { .. }) => "ready",
+        Some(State::Backoff { .. }) => "restarting",
+        Some(State::Stopping | State::Ended) => "stopped",
+        None => "starting",
+    }
+}
+
+fn verdict(now: &Environment, instances: &[InstanceStatus], gateway: bool) -> &'static str {
+    if now
+        .open
+        .as_ref()
+        .is_some_and(|run| run.phase == Phase::Stuck)
+    {
+        return "stuck";
+    }
+    if now.live.is_none() {
+        return "stopped";
+    }
+    // While a run turns the workers round, they are meant to be away.
+    let turning = now.open.is_some();
+    let live: Vec<_> = instances
+        .iter()
+        .filter(|instance| instance.side == "live" && !(turning && instance.port.is_none()))
+        .collect();
+    let bad = |instance: &&&InstanceStatus| instance.state != "ready";
+    let services: std::collections::BTreeSet<_> =
+        live.iter().map(|instance| &instance.service).collect();
+    let a_service_is_gone = services.iter().any(|name| {
+        live.iter()
+            .filter(|one| one.service == **name)
+            .all(|one| one.state != "ready")
+    });
+    match live.iter().filter(bad).count() {
+        _ if !gateway || a_service_is_gone => "failing",
+        0 => "serving",
+        _ => "degraded",
+    }
+}

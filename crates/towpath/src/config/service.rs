@@ -1,0 +1,278 @@
+//! One service of one environment.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::names::Names;
+use super::probe;
+use super::sheet::{Origin, Reader};
+use super::{Part, Restart, RestartPolicy, Role, Route, Service, Template};
+use crate::diagnostic::{Diagnostic, Span};
+use crate::manifest::form::SIGNALS;
+
+/// A service, with the places that later checks point to.
+pub(super) struct Draft {
+    pub service: Service,
+    /// Where each need was written.
+    pub needs: BTreeMap<String, Span>,
+    /// Where each route was written.
+    pub routes: Vec<Span>,
+}
+
+/// Reads a service; `lone` is whether no other serves requests.
+pub(super) fn read(reader: &Reader<'_>, names: &Names<'_>, lone: bool) -> Draft {
+    let role = role(reader);
+    let needs = needs(reader, names);
+    let mut env = env(reader, names, role);
+    inject(reader, names, &needs, &mut env);
+    let needs = implied(reader, needs, &env);
+    let (routes, route_spans) = routes(reader, role, lone);
+    let ready = probe::ready(reader, role);
+    let service = Service {
+        role,
+        dir: reader.at("dir").path_or("."),
+        build: reader.at("build").text().map(str::to_owned),
+        build_env: build_env(reader),
+        cache: paths(reader, "cache"),
+        artifact: paths(reader, "artifact"),
+        run: reader.at("run").text().unwrap_or_default().to_owned(),
+        dev: reader.at("dev").text().map(str::to_owned),
+        routes,
+        alive: probe::alive(reader, role, &ready),
+        ready,
+        needs: needs.iter().map(|(name, _)| name.clone()).collect(),
+        env,
+        replicas: reader.at("replicas").integer(1),
+        overlap: reader.at("overlap").flag(false),
+        restart: restart(&reader.at("restart")),
+        stop_signal: signal(&reader.at("stop").at("signal")),
+        stop_grace: reader.at("stop").at("grace").duration("10s"),
+        log_max_bytes: reader.at("log").at("max").size("8MB"),
+        log_keep: reader.at("log").at("keep").integer(4),
+    };
+    Draft {
+        service,
+        needs: needs.into_iter().collect(),
+        routes: route_spans,
+    }
+}
+
+fn role(reader: &Reader<'_>) -> Role {
+    match reader.at("role").text_or("web").as_str() {
+        "worker" => Role::Worker,
+        _ => Role::Web,
+    }
+}
+
+fn needs(reader: &Reader<'_>, names: &Names<'_>) -> Vec<(String, Span)> {
+    let needs = reader.at("needs");
+    let mut known = needs.texts();
+    known.retain(|(name, span)| {
+        let is_known = names.named.contains_key(name);
+        if !is_known {
+            names.unknown(&needs.path, name, span.clone());
+        }
+        is_known
+    });
+    known
+}
+
+fn env(reader: &Reader<'_>, names: &Names<'_>, role: Role) -> BTreeMap<String, Template> {
+    let mut env = BTreeMap::new();
+    for (name, value) in reader.at("env").entries() {
+        if role == Role::Web && matches!(name, "PORT" | "HOST") {
+            reserved(&value, name);
+            continue;
+        }
+        // What is wrong is reported; the name is kept so that `needs` does not bring it again.
+        let template = names
+            .template(&value)
+            .unwrap_or(Template { parts: Vec::new() });
+        env.insert(name.to_owned(), template);
+    }
+    env
+}
+
+fn reserved(value: &Reader<'_>, name: &str) {
+    let message = format!("`{}` sets `{name}`, which is given", value.path);
+    value.sheet.report(
+        Diagnostic::error("config::reserved-variable", message)
+            .label(value.key.clone(), "each instance gets its own")
+            .help(format!("take it out, and let the command use `${name}`")),
+    );
+}
+
+/// Needing something brings the variable that the ecosystem knows it by.
+fn inject(
+    reader: &Reader<'_>,
+    names: &Names<'_>,
+    needs: &[(String, Span)],
+    env: &mut BTreeMap<String, Template>,
+) {
+    let mut brought: BTreeMap<String, &(String, Span)> = BTreeMap::new();
+    for need in needs {
+        let (name, span) = need;
+        let Some(variable) = names.named.get(name).and_then(|named| named.variable(name)) else {
+            continue;
+        };
+        if let Some(first) = brought.get(&variable) {
+            ambiguous(reader, &variable, first, need);
+            continue;
+        }
+        if env.contains_key(&variable) {
+            continue;
+        }
+        let attribute = Part::Attribute {
+            name: name.clone(),
+            attribute: "url".to_owned(),
+        };
+        let template = Template {
+            parts: vec![attribute],
+        };
+        let path = reader.at("env").at(&variable).path;
+        reader.sheet.explain(
+            path,
+            format!("{:?}", template.to_string()),
+            reader.sheet.injected(span),
+        );
+        env.insert(variable.clone(), template);
+        brought.insert(variable, need);
+    }
+}
+
+fn ambiguous(reader: &Reader<'_>, variable: &str, first: &(String, Span), second: &(String, Span)) {
+    let (first, second) = (first.clone(), second.clone());
+    let message = format!(
+        "`{}` and `{}` would both be `{variable}`",
+        first.0, second.0
+    );
+    reader.sheet.report(
+        Diagnostic::error("config::ambiguous-variable", message)
+            .label(second.1, format!("brings `{variable}` again"))
+            .label(first.1, format!("brings `{variable}`"))
+            .help(format!(
+                "set it: `env.{variable} = \"${{{}.url}}\"`",
+                first.0
+            )),
+    );
+}
+
+/// `${db.url}` in `env` is a need as well; it brings no variable of its own.
+fn implied(
+    reader: &Reader<'_>,
+    mut needs: Vec<(String, Span)>,
+    env: &BTreeMap<String, Template>,
+) -> Vec<(String, Span)> {
+    for (variable, template) in env {
+        for part in &template.parts {
+            let Part::Attribute { name, .. } = part else {
+                continue;
+            };
+            if needs.iter().any(|(known, _)| known == name) {
+                continue;
+            }
+            let span = reader.at("env").at(variable).span();
+            let path = format!("{}.needs[{}]", reader.path, needs.len());
+            let origin = reader.sheet.injected(&span);
+            reader.sheet.explain(path, format!("{name:?}"), origin);
+            needs.push((name.clone(), span));
+        }
+    }
+    needs
+}
+
+/// The environment of a build is plain text: what it refers to would differ from place to place.
+fn build_env(reader: &Reader<'_>) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::new();
+    for (name, value) in reader.at("build_env").entries() {
+        let Some(text) = value.text() else { continue };
+        if text.contains("${") {
+            let what = format!("a reference in `{}`", value.path);
+            reader
+                .sheet
+                .report(super::audit::not_yet(&what, value.span()));
+        }
+        env.insert(name.to_owned(), text.to_owned());
+    }
+    env
+}
+
+fn routes(reader: &Reader<'_>, role: Role, lone: bool) -> (Vec<Route>, Vec<Span>) {
+    let routes = reader.at("routes");
+    if routes.is_absent() && lone {
+        reader.sheet.explain(
+            format!("{}.routes[0].path", reader.path),
+            "\"/\"".to_owned(),
+            Origin::Default,
+        );
+        return (vec![plain_route("/")], vec![reader.key.clone()]);
+    }
+    let items = routes.items();
+    if role == Role::Worker && !items.is_empty() {
+        let message = format!("`{}` is a worker and has a route", reader.path);
+        reader.sheet.report(
+            Diagnostic::error("config::routed-worker", message)
+                .label(routes.key.clone(), "a worker serves no requests")
+                .help("take the route out, or make its role `web`"),
+        );
+    }
+    let spans = items.iter().map(Reader::span).collect();
+    (items.iter().map(route).collect(), spans)
+}
+
+fn plain_route(path: &str) -> Route {
+    Route {
+        host: None,
+        path: path.to_owned(),
+        strip: false,
+        stream: false,
+        idempotency_key: false,
+    }
+}
+
+fn route(reader: &Reader<'_>) -> Route {
+    Route {
+        host: reader.at("host").text().map(str::to_owned),
+        path: reader.at("path").text_or("/"),
+        strip: reader.at("strip").flag(false),
+        stream: reader.at("stream").flag(false),
+        idempotency_key: reader.at("idempotency_key").flag(false),
+    }
+}
+
+fn restart(reader: &Reader<'_>) -> Restart {
+    let policy = match reader.at("policy").text_or("always").as_str() {
+        "never" => RestartPolicy::Never,
+        "on-failure" => RestartPolicy::OnFailure,
+        _ => RestartPolicy::Always,
+    };
+    let restart = Restart {
+        policy,
+        backoff: reader.at("backoff").duration("200ms"),
+        backoff_max: reader.at("backoff_max").duration("10s"),
+        limit: reader.at("limit").integer(5),
+        within: reader.at("within").duration("60s"),
+    };
+    if restart.backoff > restart.backoff_max {
+        let message = format!(
+            "`{}` starts with a pause longer than its longest",
+            reader.path
+        );
+        reader.sheet.report(
+            Diagnostic::error("config::bad-bounds", message)
+                .label(reader.span(), "`backoff` is longer than `backoff_max`"),
+        );
+    }
+    restart
+}
+
+fn signal(reader: &Reader<'_>) -> i32 {
+    let name = reader.text_or("TERM");
+    let known = SIGNALS.iter().find(|(signal, _)| *signal == name);
+    known.map_or(15, |(_, number)| *number)
+}
+
+fn paths(reader: &Reader, key: &str) -> Vec<PathBuf> {
+    let texts = reader.at(key).texts().into_iter();
+    texts.map(|(path, _)| PathBuf::from(path)).collect()
+}

@@ -1,0 +1,329 @@
+//! The configuration of one environment: what a manifest means there, with nothing left to default.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::output;
+
+/// An application as it is to run in one environment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Config {
+    /// Name of the application.
+    pub app: String,
+    /// Name of the environment.
+    pub environment: String,
+    /// The way a release goes, first environment first.
+    pub promote: Vec<String>,
+    /// Where the gateway listens; `None` lets the agent choose a free loopback port once and keep it.
+    pub listen: Option<SocketAddr>,
+    /// Host name that the environment's routes answer to; `None` answers to any.
+    pub domain: Option<String>,
+    /// How long the old version stays warm after a switch.
+    #[serde(rename = "window_ms", serialize_with = "output::millis")]
+    pub window: Duration,
+    /// Builds kept by `tow gc`.
+    pub keep: u32,
+    /// The services, by name.
+    pub services: BTreeMap<String, Service>,
+    /// Names of the services, each after those it needs.
+    pub order: Vec<String>,
+    /// The resources, by name.
+    pub resources: BTreeMap<String, Resource>,
+    /// Declared load, when there is any.
+    pub traffic: Option<Traffic>,
+    /// What a rehearsal deploys, when it is declared.
+    pub rehearse: Option<Rehearse>,
+}
+
+/// A part that runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Service {
+    /// What kind of part it is.
+    pub role: Role,
+    /// Folder below the manifest's that its commands run in; `.` when not given.
+    pub dir: PathBuf,
+    /// Shell command that builds it, run in `dir`.
+    pub build: Option<String>,
+    /// Further environment of the build.
+    pub build_env: BTreeMap<String, String>,
+    /// Folders below `dir` kept between builds with the same lock files (`target`, `node_modules`).
+    pub cache: Vec<PathBuf>,
+    /// Paths below `dir` that are carried to other environments; all of `dir` when empty.
+    pub artifact: Vec<PathBuf>,
+    /// Shell command that runs an instance, in `dir`; `exec` is implied.
+    pub run: String,
+    /// Instead of `run` where the source tree runs (`tow up`).
+    pub dev: Option<String>,
+    /// Paths it serves; empty for a worker.
+    pub routes: Vec<Route>,
+    /// When a started instance is ready.
+    pub ready: Ready,
+    /// Whether it still works later on; `None` means as long as it runs.
+    pub alive: Option<Alive>,
+    /// Services and resources it needs, in the order given.
+    pub needs: Vec<String>,
+    /// Environment variables, with references.
+    pub env: BTreeMap<String, Template>,
+    /// Copies that run.
+    pub replicas: u32,
+    /// A worker's old and new copies may run at once.
+    pub overlap: bool,
+    /// What happens when an instance ends by itself.
+    pub restart: Restart,
+    /// Signal that ends it, a number.
+    pub stop_signal: i32,
+    /// Time between that signal and SIGKILL.
+    #[serde(rename = "stop_grace_ms", serialize_with = "output::millis")]
+    pub stop_grace: Duration,
+    /// Size at which its log rotates, bytes.
+    pub log_max_bytes: u64,
+    /// Rotated logs kept.
+    pub log_keep: u32,
+}
+
+/// What kind of part a service is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Serves requests on `$PORT`; old and new run side by side during a deployment.
+    Web,
+    /// Serves none; old stops before new starts.
+    Worker,
+}
+
+/// A path prefix that a service answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Route {
+    /// Host name that it answers to; `None` is the domain of the environment.
+    pub host: Option<String>,
+    /// Prefix, matched at segment boundaries.
+    pub path: String,
+    /// Whether the prefix is taken off.
+    pub strip: bool,
+    /// Whether its responses are streams (SSE, long poll).
+    pub stream: bool,
+    /// Whether POST and PATCH with an `Idempotency-Key` may be repeated.
+    pub idempotency_key: bool,
+}
+
+/// The start-up probe: asked until it passes, or until time is up.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Ready {
+    /// What is asked.
+    pub probe: Probe,
+    /// Passes in a row.
+    pub passes: u32,
+    /// Time from start to ready.
+    #[serde(rename = "within_ms", serialize_with = "output::millis")]
+    pub within: Duration,
+    /// Time between two asks.
+    #[serde(rename = "every_ms", serialize_with = "output::millis")]
+    pub every: Duration,
+    /// Time one ask may take.
+    #[serde(rename = "timeout_ms", serialize_with = "output::millis")]
+    pub timeout: Duration,
+}
+
+/// The steady probe: asked while an instance runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Alive {
+    /// What is asked.
+    pub probe: Probe,
+    /// Passes in a row that make it healthy again.
+    pub passes: u32,
+    /// Failures in a row that make it unhealthy.
+    pub failures: u32,
+    /// Time between two asks.
+    #[serde(rename = "every_ms", serialize_with = "output::millis")]
+    pub every: Duration,
+    /// Time one ask may take.
+    #[serde(rename = "timeout_ms", serialize_with = "output::millis")]
+    pub timeout: Duration,
+}
+
+/// A question to an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Probe {
+    /// GET of this path on `$PORT` gives 2xx or 3xx.
+    Http(String),
+    /// `$PORT` accepts a connection.
+    Tcp,
+    /// This shell command ends with 0, in the instance's folder and environment.
+    Exec(String),
+    /// A line of its output contains this text.
+    Log(String),
+    /// It is still running after this long (the default of a worker: one second).
+    #[serde(rename = "stays_ms", serialize_with = "output::millis")]
+    Stays(Duration),
+}
+
+/// What happens when an instance ends by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Restart {
+    /// Which endings start it again.
+    pub policy: RestartPolicy,
+    /// First pause; doubled each time.
+    #[serde(rename = "backoff_ms", serialize_with = "output::millis")]
+    pub backoff: Duration,
+    /// Longest pause.
+    #[serde(rename = "backoff_max_ms", serialize_with = "output::millis")]
+    pub backoff_max: Duration,
+    /// Starts within `within` after which it is given up.
+    pub limit: u32,
+    /// The span that `limit` counts in.
+    #[serde(rename = "within_ms", serialize_with = "output::millis")]
+    pub within: Duration,
+}
+
+/// Which endings start an instance again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestartPolicy {
+    /// None.
+    Never,
+    /// A status other than 0, or a signal.
+    OnFailure,
+    /// Any.
+    Always,
+}
+
+/// A value with references, as typed: `http://${api.host}/x`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    /// Its pieces in order.
+    pub parts: Vec<Part>,
+}
+
+/// A piece of a template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// Text.
+    Text(String),
+    /// `${name.attribute}` of a service or resource: `url`, `host`, `port`, `path`.
+    Attribute {
+        /// Service or resource.
+        name: String,
+        /// Attribute.
+        attribute: String,
+    },
+}
+
+/// What services need and do not run themselves.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Resource {
+    /// What it is.
+    pub kind: ResourceKind,
+    /// Folder of our migrations below the manifest's, if any.
+    pub migrate: Option<PathBuf>,
+}
+
+/// Kinds of resource.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResourceKind {
+    /// A file in the environment's data folder.
+    Sqlite,
+}
+
+/// Load that the application declares for its rehearsals.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Traffic {
+    /// Requests a second, reads and writes together.
+    pub rate: u32,
+    /// Connections at once.
+    pub connections: u32,
+    /// Share of requests that open a connection of their own, 0 to 1.
+    pub fresh: f64,
+    /// Sent once before the load; what it answers is sent with every request.
+    pub sign_in: Option<SignIn>,
+    /// The reads.
+    pub requests: Vec<TrafficRequest>,
+    /// The write that is counted and read back.
+    pub write: Option<TrafficWrite>,
+    /// Numbers that the application counts itself and that must be 0 in the end.
+    pub zeros: Vec<TrafficZero>,
+}
+
+/// A request whose JSON answer holds a bearer token.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SignIn {
+    /// POST path.
+    pub post: String,
+    /// JSON body.
+    pub body: String,
+    /// JSON pointer to the token in the answer; sent as `Authorization: Bearer`.
+    pub token: String,
+}
+
+/// A read.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TrafficRequest {
+    /// Relative frequency.
+    pub weight: u32,
+    /// GET path.
+    pub get: String,
+    /// Statuses that count as answered.
+    pub expect: Vec<u16>,
+}
+
+/// The counted write: every acknowledged one must be found again, once.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TrafficWrite {
+    /// Relative frequency.
+    pub weight: u32,
+    /// POST path.
+    pub post: String,
+    /// JSON body; `${id}` becomes an identifier of its own, `${n}` its number.
+    pub body: String,
+    /// Statuses that acknowledge it.
+    pub expect: Vec<u16>,
+    /// GET path with `${id}` that finds it: 200 when it is there, 404 when not.
+    pub read: String,
+    /// JSON pointer into that answer to the number of times it is there; `None` trusts the status.
+    pub count: Option<String>,
+}
+
+/// A number the application counts itself.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TrafficZero {
+    /// What is counted, for the table: `doubled roll-ups`.
+    pub name: String,
+    /// GET path.
+    pub get: String,
+    /// JSON pointer to the number that must be 0.
+    pub value: String,
+    /// JSON pointer to its denominator.
+    pub of: String,
+}
+
+/// The versions a rehearsal goes through.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Rehearse {
+    /// The first, which goes all the way to the last environment.
+    pub first: Version,
+    /// The next, deployed under load and rolled back.
+    pub next: Version,
+    /// One that never becomes ready and is refused.
+    pub broken: Version,
+    /// Requests at least.
+    pub requests: u64,
+    /// Acknowledged writes at least.
+    pub writes: u64,
+}
+
+/// Which source a rehearsal deploys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Version {
+    /// The committed tree.
+    Head,
+    /// A git ref.
+    Ref(String),
+    /// The committed tree with this folder's files laid over it (folder below the manifest's).
+    Overlay(PathBuf),
+}

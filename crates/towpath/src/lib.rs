@@ -1,0 +1,19 @@
+//! The product: what carries an application from one environment to the next.
+//!
+//! Modules stand in layers; each uses only those below it, and a test holds them to it. Nothing
+//! here prints or ends the process: that is for the command.
+
+pub mod agent;
+pub mod backup;
+pub mod build;
+pub mod clock;
+pub mod config;
+pub mod diagnostic;
+pub mod id;
+pub mod load;
+pub mod manifest;
+pub mod migrate;
+pub mod release;
+pub mod resource;
+pub mod state;
+pub mod supervise;

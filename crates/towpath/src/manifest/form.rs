@@ -1,0 +1,343 @@
+//! The forms of strings in a manifest: durations, sizes, names, paths. Each says what is wrong with a string.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Signals that may end an instance, with their numbers on Linux.
+pub const SIGNALS: &[(&str, i32)] = &[
+    ("TERM", 15),
+    ("INT", 2),
+    ("QUIT", 3),
+    ("HUP", 1),
+    ("USR1", 10),
+    ("USR2", 12),
+    ("WINCH", 28),
+    ("KILL", 9),
+];
+
+/// The form of a string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Any text.
+    Any,
+    /// Text that is not blank.
+    Filled,
+    /// A shell command.
+    Command,
+    /// Text in which `${name.attribute}` and `${VARIABLE}` are replaced.
+    Template,
+    /// Text without references.
+    Plain,
+    /// Name of an app, a service, a resource or an environment.
+    Name,
+    /// Name of an environment variable.
+    Variable,
+    /// A path below the manifest's folder.
+    Path,
+    /// The prefix of a route.
+    Route,
+    /// A request's path, with or without a query.
+    Target,
+    /// A JSON pointer.
+    Pointer,
+    /// A host name.
+    Host,
+    /// An address and a port.
+    Listen,
+    /// A length of time.
+    Duration,
+    /// A number of bytes.
+    Size,
+    /// A git ref.
+    Ref,
+}
+
+impl Form {
+    /// What to call it in a message.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Form::Any | Form::Filled | Form::Template | Form::Plain => "a string",
+            Form::Command => "a shell command",
+            Form::Name => "a name",
+            Form::Variable => "the name of a variable",
+            Form::Path => "a path",
+            Form::Route => "a path such as \"/api\"",
+            Form::Target => "a path such as \"/health\"",
+            Form::Pointer => "a JSON pointer such as \"/items/0/id\"",
+            Form::Host => "a host name",
+            Form::Listen => "an address such as \"127.0.0.1:8080\"",
+            Form::Duration => "a duration such as \"30s\"",
+            Form::Size => "a size such as \"8MB\"",
+            Form::Ref => "a git ref",
+        }
+    }
+
+    /// What is wrong with a string of this form, as the end of "`key` ...".
+    pub fn fault(self, text: &str) -> Option<String> {
+        if text.contains('\0') {
+            return Some("holds a NUL character".to_owned());
+        }
+        let fault = match self {
+            Form::Any | Form::Template => return None,
+            Form::Filled => text.trim().is_empty().then_some("is blank"),
+            Form::Command => command_fault(text),
+            Form::Plain => text.contains("${").then_some("may not hold a reference"),
+            Form::Name => (!is_name(text)).then_some("is not a name"),
+            Form::Variable => (!is_variable(text)).then_some("is not the name of a variable"),
+            Form::Path => path_fault(text),
+            Form::Route => route_fault(text),
+            Form::Target => target_fault(text),
+            Form::Pointer => (!is_pointer(text)).then_some("is not a JSON pointer"),
+            Form::Host => (!is_host(text)).then_some("is not a host name"),
+            Form::Listen => (!is_listen(text)).then_some("is not an address with a port"),
+            Form::Duration => duration(text).is_none().then_some("is not a duration"),
+            Form::Size => size(text).is_none().then_some("is not a size"),
+            Form::Ref => ref_fault(text),
+        };
+        fault.map(str::to_owned)
+    }
+
+    /// A regular expression that every string of this form matches, for the JSON Schema.
+    pub fn pattern(self) -> Option<&'static str> {
+        Some(match self {
+            Form::Name => "^[a-z][a-z0-9-]{0,30}$",
+            Form::Variable => "^[A-Za-z_][A-Za-z0-9_]*$",
+            Form::Path => "^[^/~]",
+            Form::Route | Form::Target => "^/",
+            Form::Pointer => "^(/|$)",
+            Form::Duration => "^([0-9]+ *(ms|s|m|h|d)|0+)$",
+            Form::Size => "^[0-9]+ *(B|KB|KiB|MB|MiB|GB|GiB)$",
+            _ => return None,
+        })
+    }
+
+    /// The rule that a string of this form keeps, for a note.
+    pub fn rule(self) -> Option<&'static str> {
+        Some(match self {
+            Form::Command => "references go into `env`; a command uses the variables: `$NAME`",
+            Form::Name => "a name is 1 to 31 of `a-z`, `0-9` and `-`, and starts with a letter",
+            Form::Variable => {
+                "its name is letters, digits and `_`, and does not start with a digit"
+            }
+            Form::Path => "paths are relative to the folder of the manifest and stay below it",
+            Form::Route => {
+                "a route starts with `/`, has no empty, `.` or `..` segment, and no query"
+            }
+            Form::Target => "a request path starts with `/` and holds no blanks",
+            Form::Pointer => "a JSON pointer is empty, or starts with `/`: `/items/0/id`",
+            Form::Duration => {
+                "a duration is a whole number and a unit, at most a year: `200ms`, `30s`, `10m`, `2h`, `7d`"
+            }
+            Form::Size => {
+                "a size is a whole number and a unit: `512B`, `64KB`, `8MB`, `1GB`; a KB is 1,000 bytes, a KiB 1,024"
+            }
+            Form::Listen => "an address is numbers, then a port: `127.0.0.1:8080`, `[::1]:8080`",
+            Form::Plain => "a variable is plain text; references go into `env`",
+            _ => return None,
+        })
+    }
+}
+
+/// A length of time as typed: a whole number with `ms`, `s`, `m`, `h` or `d`; a year at most.
+pub fn duration(text: &str) -> Option<Duration> {
+    let (number, unit) = number_and_unit(text)?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ if number == 0 && unit.is_empty() => 1,
+        _ => return None,
+    };
+    let total = number.checked_mul(millis)?;
+    (total <= 366 * 86_400_000).then(|| Duration::from_millis(total))
+}
+
+/// A number of bytes as typed: a whole number with `B`, `KB`, `KiB`, `MB`, `MiB`, `GB` or `GiB`.
+pub fn size(text: &str) -> Option<u64> {
+    let (number, unit) = number_and_unit(text)?;
+    let bytes = match unit {
+        "B" => 1,
+        "KB" => 1_000,
+        "KiB" => 1 << 10,
+        "MB" => 1_000_000,
+        "MiB" => 1 << 20,
+        "GB" => 1_000_000_000,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    number.checked_mul(bytes)
+}
+
+fn number_and_unit(text: &str) -> Option<(u64, &str)> {
+    let end = text
+        .find(|letter: char| !letter.is_ascii_digit())
+        .unwrap_or(text.len());
+    let number = text[..end].parse().ok()?;
+    Some((number, text[end..].trim_start_matches(' ')))
+}
+
+/// Whether it can name an app, a service, a resource or an environment.
+pub fn is_name(text: &str) -> bool {
+    text.len() <= 31
+        && text.starts_with(|first: char| first.is_ascii_lowercase())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+}
+
+/// Whether it can name an environment variable.
+pub fn is_variable(text: &str) -> bool {
+    text.len() <= 255
+        && text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// `${api.url}` would reach the shell, which knows no such variable.
+fn command_fault(text: &str) -> Option<&'static str> {
+    if text.trim().is_empty() {
+        return Some("is blank");
+    }
+    let is_reference = |inside: &str| {
+        let inside = inside.split('}').next().unwrap_or_default();
+        let parts = inside.split_once('.');
+        parts.is_some_and(|(name, attribute)| is_name(name) && is_name(attribute))
+    };
+    text.split("${")
+        .skip(1)
+        .any(is_reference)
+        .then_some("holds a reference, which the shell does not know")
+}
+
+fn path_fault(text: &str) -> Option<&'static str> {
+    if text.is_empty() {
+        return Some("is empty");
+    }
+    if text.starts_with('/') || text.starts_with('~') {
+        return Some("is not below the manifest's folder");
+    }
+    if text.split('/').any(|segment| segment == "..") {
+        return Some("leaves the manifest's folder");
+    }
+    None
+}
+
+fn route_fault(text: &str) -> Option<&'static str> {
+    if let Some(fault) = target_fault(text) {
+        return Some(fault);
+    }
+    if text.contains(['?', '#', '*', '{', '}', '%', '\\']) {
+        return Some("holds a character that no prefix can");
+    }
+    if text == "/" {
+        return None;
+    }
+    if text.ends_with('/') {
+        return Some("ends with `/`");
+    }
+    text[1..]
+        .split('/')
+        .any(|segment| matches!(segment, "" | "." | ".."))
+        .then_some("has an empty, `.` or `..` segment")
+}
+
+fn target_fault(text: &str) -> Option<&'static str> {
+    if !text.starts_with('/') {
+        return Some("does not start with `/`");
+    }
+    text.contains(|c: char| c.is_whitespace() || c.is_control())
+        .then_some("holds a blank")
+}
+
+/// Port 0 would be another one at every start.
+fn is_listen(text: &str) -> bool {
+    text.parse::<SocketAddr>()
+        .is_ok_and(|address| address.port() != 0)
+}
+
+fn is_pointer(text: &str) -> bool {
+    text.is_empty() || text.starts_with('/')
+}
+
+fn is_host(text: &str) -> bool {
+    text.len() <= 253
+        && text.split('.').all(|label| {
+            (1..=63).contains(&label.len())
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        })
+}
+
+/// A ref goes to git as an argument, so it must not look like an option.
+fn ref_fault(text: &str) -> Option<&'static str> {
+    if text.is_empty() || text.starts_with('-') {
+        return Some("is not a git ref");
+    }
+    text.contains(|c: char| c.is_whitespace() || c.is_control())
+        .then_some("is not a git ref")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("200ms"), Some(Duration::from_millis(200)));
+        assert_eq!(duration("2h"), Some(Duration::from_secs(7200)));
+        assert_eq!(duration("0"), Some(Duration::ZERO));
+        for bad in [
+            "",
+            "s",
+            "5",
+            "-5s",
+            "1.5s",
+            "5 weeks",
+            "99999999999999999999s",
+            "9999999h",
+        ] {
+            assert_eq!(duration(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("8MB"), Some(8_000_000));
+        assert_eq!(size("1 KiB"), Some(1024));
+        for bad in ["", "8", "8mb", "-1B", "99999999999GiB"] {
+            assert_eq!(size(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn commands() {
+        for good in [
+            "serve --port $PORT",
+            "a ${PORT:-80}",
+            "echo ${A%.*}",
+            "x ${a}",
+        ] {
+            assert_eq!(Form::Command.fault(good), None, "{good}");
+        }
+        for bad in [" ", "serve ${api.url}", "a ${A} ${ai-model.port}x"] {
+            assert!(Form::Command.fault(bad).is_some(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn paths() {
+        for good in ["a", "a/b", "./a", "..a"] {
+            assert_eq!(Form::Path.fault(good), None, "{good}");
+        }
+        for bad in ["", "/a", "~/a", "..", "a/../b"] {
+            assert!(Form::Path.fault(bad).is_some(), "{bad}");
+        }
+        for bad in ["a", "/a/", "//", "/a//b", "/../b", "/a?b", "/a b"] {
+            assert!(Form::Route.fault(bad).is_some(), "{bad}");
+        }
+    }
+}

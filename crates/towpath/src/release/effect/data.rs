@@ -1,0 +1,208 @@
+//! Backups and migrations.
+
+use std::path::PathBuf;
+
+use rusqlite::Connection;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Result, blocking, version};
+use crate::diagnostic::Diagnostic;
+use crate::migrate::{self, Migration};
+use crate::release::{OpenRun, Presence, Side, World};
+use crate::resource::sqlite;
+use crate::{backup, id::RunId};
+
+/// What a migration step leaves for its undo.
+#[derive(Debug, Serialize, Deserialize)]
+struct Migrated {
+    /// Numbers applied.
+    versions: Vec<u64>,
+    /// Why they cannot be taken back; `None` when up and down again was seen to leave nothing.
+    one_way: Option<String>,
+}
+
+/// Where a run's backup of a resource lies.
+pub(in crate::release) fn backup_path(world: &World, run: RunId, resource: &str) -> PathBuf {
+    world
+        .state()
+        .join("backups")
+        .join(format!("{run}-{resource}.db"))
+}
+
+pub(super) async fn back_up(world: &World, run: &OpenRun, resource: &str) -> Result<Value> {
+    let (from, to) = (
+        sqlite::path(&world.state(), resource),
+        backup_path(world, run.plan.run, resource),
+    );
+    let (name, user) = (resource.to_owned(), world.user);
+    let taken = blocking(move || {
+        let trouble = |error: &dyn std::fmt::Display| back_up_trouble(&name, error);
+        if let Ok(found) = std::fs::metadata(&to) {
+            return Ok(json!({ "file": to, "bytes": found.len(), "reused": true }));
+        }
+        for path in [&from, &to] {
+            std::fs::create_dir_all(path.parent().unwrap_or(path))
+                .map_err(|error| trouble(&error))?;
+        }
+        let db = sqlite::open(&from).map_err(|error| trouble(&error))?;
+        own(&from, user).map_err(|error| trouble(&error))?;
+        let taken = backup::sqlite(&db, &to).map_err(|error| trouble(&error))?;
+        Ok(json!({ "file": to, "bytes": taken.bytes }))
+    });
+    taken.await
+}
+
+/// A database made by a root agent belongs to whom the services run as. Links are not followed: a
+/// service that puts one in the place of its database must not come to own what it leads to.
+fn own(path: &std::path::Path, user: Option<towpath_shim::protocol::User>) -> std::io::Result<()> {
+    let Some(user) = user else { return Ok(()) };
+    if !std::fs::symlink_metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is not a file"));
+    }
+    std::os::unix::fs::lchown(path, Some(user.uid), Some(user.gid))
+}
+
+fn back_up_trouble(resource: &str, error: &dyn std::fmt::Display) -> Diagnostic {
+    Diagnostic::error(
+        "backup::failed",
+        format!("`{resource}` could not be backed up: {error}"),
+    )
+    .note("no migration was applied")
+    .help("see that there is room on the disk and that nothing holds the database locked")
+}
+
+pub(super) fn probe_backup(world: &World, run: &OpenRun, resource: &str) -> Presence {
+    match backup_path(world, run.plan.run, resource).is_file() {
+        true => Presence::Present,
+        false => Presence::Absent,
+    }
+}
+
+pub(super) fn undo_backup(world: &World, run: &OpenRun, resource: &str) -> Result<()> {
+    match std::fs::remove_file(backup_path(world, run.plan.run, resource)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(back_up_trouble(resource, &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn migrations(world: &World, run: &OpenRun, resource: &str) -> Result<Vec<Migration>> {
+    let version = version(run, Side::New)?;
+    let config = version.config(&world.environment)?;
+    let folder = config
+        .resources
+        .get(resource)
+        .and_then(|resource| resource.migrate.clone());
+    let folder = folder.unwrap_or_default();
+    migrate::load(&version.root.join(folder)).map_err(|error| migrate_trouble(resource, &error))
+}
+
+fn migrate_trouble(resource: &str, error: &dyn std::fmt::Display) -> Diagnostic {
+    Diagnostic::error(
+        "migrate::failed",
+        format!("`{resource}` could not be migrated: {error}"),
+    )
+    .note("the failing migration left nothing; the version before serves on")
+    .help("mend the migration under its own number and deploy again")
+}
+
+fn open(world: &World, resource: &str) -> Result<Connection> {
+    sqlite::open(&sqlite::path(&world.state(), resource))
+        .map_err(|error| migrate_trouble(resource, &error))
+}
+
+/// Tries the round trip on a copy of the backup, then applies. On the backup, because it is as the
+/// database was before: so the answer is the same when a crash has repeated the step.
+pub(super) async fn migrate(
+    world: &World,
+    run: &OpenRun,
+    resource: &str,
+    versions: &[u64],
+) -> Result<Value> {
+    let all = migrations(world, run, resource)?;
+    let mut db = open(world, resource)?;
+    let before = backup_path(world, run.plan.run, resource);
+    let scratch = before.with_extension("scratch");
+    let (name, versions, now) = (
+        resource.to_owned(),
+        versions.to_vec(),
+        world.store.clock().wall_ms(),
+    );
+    blocking(move || {
+        let one_way = match before.is_file() {
+            true => round_trip(&before, &scratch, &all).err(),
+            false => Some("there is no backup to try it on".to_owned()),
+        };
+        migrate::up(&mut db, &all, now).map_err(|error| migrate_trouble(&name, &error))?;
+        Ok(serde_json::to_value(Migrated { versions, one_way }).unwrap_or_default())
+    })
+    .await
+}
+
+fn round_trip(
+    before: &PathBuf,
+    scratch: &PathBuf,
+    all: &[Migration],
+) -> std::result::Result<(), String> {
+    let tried = std::fs::copy(before, scratch)
+        .map_err(|error| error.to_string())
+        .and_then(|_| {
+            let mut copy = Connection::open(scratch).map_err(|error| error.to_string())?;
+            migrate::round_trip(&mut copy, all).map_err(|error| error.to_string())
+        });
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let _ = std::fs::remove_file(format!("{}{suffix}", scratch.display()));
+    }
+    tried
+}
+
+pub(super) async fn probe_migrations(world: &World, resource: &str, versions: &[u64]) -> Presence {
+    let have = open(world, resource)
+        .ok()
+        .and_then(|db| migrate::applied(&db).ok());
+    let Some(have) = have else {
+        return Presence::Absent;
+    };
+    match versions
+        .iter()
+        .filter(|version| have.contains_key(version))
+        .count()
+    {
+        0 => Presence::Absent,
+        count if count == versions.len() => Presence::Present,
+        _ => Presence::Partial,
+    }
+}
+
+/// Takes the expansions back where that was seen to leave nothing behind; else they stay, and the
+/// version before goes on working with them.
+pub(super) async fn undo_migrate(
+    world: &World,
+    run: &OpenRun,
+    resource: &str,
+    versions: &[u64],
+) -> Result<()> {
+    let gave = run
+        .steps
+        .get(&format!("migrate:{resource}"))
+        .and_then(|state| state.gave());
+    let migrated = gave.and_then(|gave| serde_json::from_value::<Migrated>(gave.clone()).ok());
+    if migrated.is_some_and(|migrated| migrated.one_way.is_some()) {
+        return Ok(());
+    }
+    let all = migrations(world, run, resource)?;
+    let versions = versions.to_vec();
+    let mut db = open(world, resource)?;
+    let before = backup_path(world, run.plan.run, resource);
+    blocking(move || {
+        let scratch = before.with_extension("scratch");
+        if before.is_file() && round_trip(&before, &scratch, &all).is_ok() {
+            // A `down` that fails leaves the expansion, which the old version bears.
+            let _ = migrate::down(&mut db, &all, &versions);
+        }
+        Ok(())
+    })
+    .await
+}

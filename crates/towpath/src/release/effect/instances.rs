@@ -1,0 +1,166 @@
+//! Starting and stopping instances.
+
+use serde_json::{Value, json};
+
+use super::{Result, version};
+use crate::config::Role;
+use crate::diagnostic::Diagnostic;
+use crate::id::InstanceId;
+use crate::release::trouble::not_ready;
+use crate::release::{OpenRun, Presence, Sabotage, Side, World};
+use crate::supervise::{self, Process};
+
+pub(super) fn of_service(run: &OpenRun, service: &str) -> Vec<InstanceId> {
+    let instances = run.plan.new.iter().flat_map(|version| &version.instances);
+    instances
+        .filter(|instance| instance.service == service)
+        .map(|instance| instance.id.clone())
+        .collect()
+}
+
+fn workers(world: &World, run: &OpenRun, side: Side) -> Result<Vec<InstanceId>> {
+    let Some(version) = run.plan.side(side) else {
+        return Ok(Vec::new());
+    };
+    let config = version.config(&world.environment)?;
+    Ok(version
+        .of_role(&config, Role::Worker)
+        .map(|instance| instance.id.clone())
+        .collect())
+}
+
+fn processes(world: &World, run: &OpenRun, side: Side, ids: &[InstanceId]) -> Result<Vec<Process>> {
+    let version = version(run, side)?;
+    let mut all = version.processes(&world.environment, world.supervisor.places(), world.user)?;
+    Ok(ids.iter().filter_map(|id| all.remove(id)).collect())
+}
+
+pub(super) async fn launch(world: &World, run: &OpenRun, service: &str) -> Result<Value> {
+    let processes = processes(world, run, Side::New, &of_service(run, service))?;
+    for process in &processes {
+        start(world, process).await?;
+    }
+    Ok(json!({ "instances": processes.len() }))
+}
+
+async fn start(world: &World, process: &Process) -> Result<()> {
+    world
+        .supervisor
+        .launch(process)
+        .await
+        .map_err(|error| trouble(&error))?;
+    world.supervisor.tend(process.clone());
+    Ok(())
+}
+
+fn trouble(error: &supervise::Error) -> Diagnostic {
+    Diagnostic::error("supervise::failed", error.to_string())
+}
+
+pub(super) async fn ready(world: &World, run: &OpenRun, service: &str) -> Result<Value> {
+    let mut slowest = 0;
+    for process in processes(world, run, Side::New, &of_service(run, service))? {
+        slowest = slowest.max(is_ready(world, run, &process).await?);
+    }
+    Ok(json!({ "took_ms": slowest }))
+}
+
+async fn is_ready(world: &World, run: &OpenRun, process: &Process) -> Result<u64> {
+    let readiness = world.supervisor.ready(process).await;
+    readiness
+        .map(|readiness| readiness.took_ms)
+        .map_err(|why| not_ready(&world.environment, run, process, &why))
+}
+
+pub(super) async fn probe(world: &World, ids: &[InstanceId]) -> Presence {
+    let mut running = 0;
+    for id in ids {
+        running += usize::from(world.supervisor.status(id).await.is_some());
+    }
+    match running {
+        0 => Presence::Absent,
+        count if count == ids.len() => Presence::Present,
+        _ => Presence::Partial,
+    }
+}
+
+pub(super) async fn probe_workers(world: &World, run: &OpenRun, side: Side) -> Presence {
+    match workers(world, run, side) {
+        Ok(ids) => probe(world, &ids).await,
+        Err(_) => Presence::Absent,
+    }
+}
+
+pub(super) async fn probe_stopped(world: &World, run: &OpenRun, side: Side) -> Presence {
+    match probe_workers(world, run, side).await {
+        Presence::Absent => Presence::Present,
+        Presence::Present => Presence::Absent,
+        other => other,
+    }
+}
+
+pub(super) async fn undo_launch(world: &World, run: &OpenRun, service: &str) -> Result<()> {
+    stop(world, &of_service(run, service)).await
+}
+
+async fn stop(world: &World, ids: &[InstanceId]) -> Result<()> {
+    // All at once: the slowest instance's grace is the whole wait.
+    let stops = ids.iter().cloned().map(|id| {
+        let supervisor = world.supervisor.clone();
+        tokio::spawn(async move { supervisor.stop(&id, None).await })
+    });
+    for stopped in stops.collect::<Vec<_>>() {
+        if let Ok(Err(error)) = stopped.await {
+            return Err(trouble(&error));
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn stop_workers(world: &World, run: &OpenRun, side: Side) -> Result<Value> {
+    let ids = workers(world, run, side)?;
+    stop(world, &ids).await?;
+    Ok(json!({ "instances": ids.len() }))
+}
+
+pub(super) async fn start_workers(world: &World, run: &OpenRun, side: Side) -> Result<Value> {
+    let ids = workers(world, run, side)?;
+    let processes = if ids.is_empty() {
+        Vec::new()
+    } else {
+        processes(world, run, side, &ids)?
+    };
+    for process in &processes {
+        start(world, process).await?;
+    }
+    for process in &processes {
+        is_ready(world, run, process).await?;
+    }
+    Ok(json!({ "instances": ids.len() }))
+}
+
+/// Stops everything of a version. Under the sabotages that kill, without a word first.
+pub(super) async fn retire(world: &World, run: &OpenRun, side: Side) -> Result<Value> {
+    let ids: Vec<InstanceId> = run
+        .plan
+        .side(side)
+        .iter()
+        .flat_map(|version| &version.instances)
+        .map(|instance| instance.id.clone())
+        .collect();
+    let kills = matches!(
+        run.plan.sabotage,
+        Some(Sabotage::EarlyKill | Sabotage::SkipDrain)
+    );
+    if kills {
+        for id in &ids {
+            world
+                .supervisor
+                .kill(id)
+                .await
+                .map_err(|error| trouble(&error))?;
+        }
+    }
+    stop(world, &ids).await?;
+    Ok(json!({ "instances": ids.len() }))
+}

@@ -1,0 +1,114 @@
+//! What each step does, how it is found again, and how it is undone: three exhaustive matches.
+
+pub(in crate::release) mod builds;
+pub(in crate::release) mod data;
+mod instances;
+mod traffic;
+
+use serde_json::Value;
+
+use super::{OpenRun, Presence, Side, Step, Version, World};
+use crate::diagnostic::Diagnostic;
+
+type Result<T> = std::result::Result<T, Diagnostic>;
+
+impl Step {
+    /// Acts, as often as one likes; returns what later steps and the undo need.
+    pub(super) async fn apply(&self, world: &World, run: &OpenRun) -> Result<Value> {
+        match self {
+            Step::Gateway { listen } => traffic::start_gateway(world, listen).await,
+            Step::Build { service } => builds::build(world, run, service).await,
+            Step::Pack => builds::pack(world, run).await,
+            Step::BackUp { resource } => data::back_up(world, run, resource).await,
+            Step::Migrate { resource, versions } => {
+                data::migrate(world, run, resource, versions).await
+            }
+            Step::Launch { service } => instances::launch(world, run, service).await,
+            Step::Ready { service } => instances::ready(world, run, service).await,
+            Step::StopWorkers => instances::stop_workers(world, run, Side::Old).await,
+            Step::StartWorkers => instances::start_workers(world, run, Side::New).await,
+            Step::Switch => traffic::switch(world, run).await,
+            Step::Drain => traffic::drain(world, run).await,
+            Step::Retire { side } => instances::retire(world, run, *side).await,
+            Step::Close => traffic::close(world, run).await,
+            Step::StopGateway => traffic::stop_gateway(world).await,
+        }
+    }
+
+    /// What is there of it, after a crash between intent and result.
+    pub(super) async fn probe(&self, world: &World, run: &OpenRun) -> Presence {
+        match self {
+            Step::Gateway { .. } => traffic::probe_gateway(world).await,
+            Step::Build { .. } | Step::Pack => builds::probe(run),
+            Step::BackUp { resource } => data::probe_backup(world, run, resource),
+            Step::Migrate { resource, versions } => {
+                data::probe_migrations(world, resource, versions).await
+            }
+            Step::Launch { service } => {
+                instances::probe(world, &instances::of_service(run, service)).await
+            }
+            Step::Ready { .. } | Step::Drain => Presence::Absent,
+            Step::StopWorkers => instances::probe_stopped(world, run, Side::Old).await,
+            Step::StartWorkers => instances::probe_workers(world, run, Side::New).await,
+            Step::Switch => traffic::probe_switch(world, run, false).await,
+            Step::Retire { .. } => Presence::Partial,
+            Step::Close => traffic::probe_switch(world, run, false).await,
+            Step::StopGateway => Presence::Partial,
+        }
+    }
+
+    /// Takes back what it did, whether it did all of it, some, or nothing.
+    pub(super) async fn undo(&self, world: &World, run: &OpenRun) -> Result<()> {
+        match self {
+            Step::Gateway { .. } => traffic::stop_gateway(world).await.map(drop),
+            Step::Build { service } => builds::undo_build(world, run, service).await,
+            // A release is a record of what was built; it stays, unused.
+            Step::Pack => Ok(()),
+            Step::BackUp { resource } => data::undo_backup(world, run, resource),
+            Step::Migrate { resource, versions } => {
+                data::undo_migrate(world, run, resource, versions).await
+            }
+            Step::Launch { service } => instances::undo_launch(world, run, service).await,
+            Step::Ready { .. } | Step::Drain => Ok(()),
+            Step::StopWorkers => instances::start_workers(world, run, Side::Old)
+                .await
+                .map(drop),
+            Step::StartWorkers => instances::stop_workers(world, run, Side::New)
+                .await
+                .map(drop),
+            Step::Switch => traffic::switch_back(world, run).await,
+            // Forward-only: the executor never asks.
+            Step::Retire { .. } | Step::Close | Step::StopGateway => Ok(()),
+        }
+    }
+
+    /// Whether a cancellation may end it in the middle: it waits, and what it starts is undone.
+    pub(super) fn can_be_cut_off(&self) -> bool {
+        matches!(self, Step::Build { .. } | Step::Ready { .. })
+    }
+}
+
+/// The version on `side`, with the release that the run has made of it.
+fn version(run: &OpenRun, side: Side) -> Result<Version> {
+    let found = if side == Side::New {
+        run.new_version()
+    } else {
+        run.plan.side(side).cloned()
+    };
+    found.ok_or_else(|| {
+        Diagnostic::error("state::plan", "the plan names a version it does not have")
+    })
+}
+
+/// Runs blocking work, such as SQLite's, beside the event loop.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| {
+        Err(Diagnostic::error(
+            "deploy::panicked",
+            "a step panicked; this is a bug in Towpath",
+        ))
+    })
+}

@@ -1,0 +1,123 @@
+//! The gateway: starting it, switching, draining.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use towpath_gateway::api::{Apply, Drain, Table};
+
+use super::{Result, version};
+use crate::diagnostic::Diagnostic;
+use crate::id::InstanceId;
+use crate::release::fold::label;
+use crate::release::gateway::{GATEWAY, client, launch_gateway};
+use crate::release::version::millis;
+use crate::release::{OpenRun, Presence, Side, World};
+
+pub(super) async fn start_gateway(world: &World, listen: &str) -> Result<Value> {
+    launch_gateway(world, listen).await?;
+    Ok(json!({ "listen": listen }))
+}
+
+pub(super) async fn probe_gateway(world: &World) -> Presence {
+    match client(world).await.is_ok() {
+        true => Presence::Present,
+        false => Presence::Absent,
+    }
+}
+
+pub(super) async fn stop_gateway(world: &World) -> Result<Value> {
+    let id = InstanceId(GATEWAY.to_owned());
+    let stopped = world
+        .supervisor
+        .stop(&id, Some(Duration::from_secs(5)))
+        .await;
+    stopped.map_err(|error| Diagnostic::error("gateway::failed", error.to_string()))?;
+    let _ = std::fs::remove_file(world.state().join("gateway.json"));
+    Ok(Value::Null)
+}
+
+async fn apply(world: &World, label: String, table: Table) -> Result<u64> {
+    let state = client(world)
+        .await?
+        .apply(&Apply {
+            label,
+            expect: None,
+            table,
+        })
+        .await;
+    state.map(|state| state.epoch).map_err(|error| {
+        Diagnostic::error(
+            "gateway::failed",
+            format!("the gateway did not take the routes: {error}"),
+        )
+        .note("it goes on with the routes it has")
+    })
+}
+
+fn table(world: &World, run: &OpenRun, side: Side) -> Result<Table> {
+    let version = version(run, side)?;
+    Ok(version.table(&version.config(&world.environment)?))
+}
+
+pub(super) async fn switch(world: &World, run: &OpenRun) -> Result<Value> {
+    let epoch = apply(
+        world,
+        label(run.plan.run, false),
+        table(world, run, Side::New)?,
+    )
+    .await?;
+    Ok(json!({ "epoch": epoch }))
+}
+
+pub(super) async fn close(world: &World, run: &OpenRun) -> Result<Value> {
+    let epoch = apply(world, label(run.plan.run, false), Table::default()).await?;
+    Ok(json!({ "epoch": epoch }))
+}
+
+/// Back to the version before, and nothing of this one is in flight afterwards.
+pub(super) async fn switch_back(world: &World, run: &OpenRun) -> Result<()> {
+    let table = match run.plan.old {
+        Some(_) => table(world, run, Side::Old)?,
+        None => Table::default(),
+    };
+    let epoch = apply(world, label(run.plan.run, true), table).await?;
+    drain_below(world, run, epoch).await.map(drop)
+}
+
+pub(super) async fn probe_switch(world: &World, run: &OpenRun, undone: bool) -> Presence {
+    let Ok(client) = client(world).await else {
+        return Presence::Absent;
+    };
+    match client.state().await {
+        Ok(state) if state.label == label(run.plan.run, undone) => Presence::Present,
+        Ok(state) if is_ours(&state.label, run) => Presence::Absent,
+        Ok(_) => Presence::Foreign,
+        Err(_) => Presence::Absent,
+    }
+}
+
+fn is_ours(found: &str, run: &OpenRun) -> bool {
+    found.is_empty()
+        || found == run.label_before
+        || found.starts_with(&format!("{}/", run.plan.run))
+}
+
+pub(super) async fn drain(world: &World, run: &OpenRun) -> Result<Value> {
+    let state = client(world).await?.state().await;
+    let epoch = state
+        .map_err(|error| Diagnostic::error("gateway::failed", error.to_string()))?
+        .epoch;
+    drain_below(world, run, epoch).await
+}
+
+/// Requests that outlast the drain are told of, and left to the instance's own grace.
+async fn drain_below(world: &World, run: &OpenRun, below: u64) -> Result<Value> {
+    let timeout_ms = run.plan.drain_ms.min(millis(Duration::from_secs(60)));
+    let drained = client(world)
+        .await?
+        .drain(&Drain { below, timeout_ms })
+        .await;
+    let drained =
+        drained.map_err(|error| Diagnostic::error("gateway::failed", error.to_string()))?;
+    Ok(json!({ "requests_left": drained.requests, "streams_closed": drained.streams_closed }))
+}

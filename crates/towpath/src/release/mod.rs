@@ -1,0 +1,33 @@
+//! Releases, and the engine that brings them into an environment and back.
+//!
+//! A *plan* is a list of *steps*, decided before anything is touched and written into the journal
+//! as the first row of its *run*. The executor writes an intent before each step acts and a result
+//! after it has; what the environment is can therefore always be folded from the rows (`fold`),
+//! and an agent that starts finds the run that a crash cut off and goes on with it: the step whose
+//! last row is an intent is probed, and applied again, which every step bears. When a step fails,
+//! the steps before it are undone in the reverse order of their intents.
+
+mod effect;
+mod executor;
+pub mod failpoint;
+mod fold;
+mod gateway;
+mod key;
+mod plan;
+mod planner;
+mod record;
+mod step;
+mod trouble;
+mod version;
+mod world;
+
+pub use executor::{Cancel, Outcome, resume};
+pub use fold::{Ended, Environment, Illegal, OpenRun, Phase, StepState, Warm, fold};
+pub use gateway::{GATEWAY, adopt_gateway, gateway, gateway_state, keep_table};
+pub use key::{SigningKey, verify};
+pub use plan::{Operation, Plan, Sabotage};
+pub use planner::{Bring, Refusal, bring, down, price, retire, roll_back};
+pub use record::{Record, platform};
+pub use step::{Class, Presence, Side, Step};
+pub use version::{Instance, Seed, Version};
+pub use world::World;

@@ -1,0 +1,595 @@
+//! Deciding what a run does, before anything is touched.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use super::effect::builds;
+use super::version::{Seed, millis};
+use super::world::state_trouble;
+use super::{Environment, Instance, Operation, Plan, Record, Sabotage, Side, Step, Version, World};
+use crate::build::{self, Source};
+use crate::config::{Config, Role};
+use crate::diagnostic::Diagnostic;
+use crate::id::{Digest, InstanceId, ReleaseId, RunId};
+use crate::resource::sqlite;
+use crate::supervise::free_port;
+use crate::{config, manifest::Manifest, migrate};
+
+/// Longest wait for the requests of a version that goes; its streams are closed then. A request
+/// that takes longer goes on: the version stays warm, or has the grace of its instances.
+const DRAIN_MS: u64 = 10_000;
+
+/// Why nothing was begun.
+#[derive(Debug)]
+pub enum Refusal {
+    /// The manifest, a migration or a record is invalid.
+    Invalid(Diagnostic),
+    /// A lock or a policy stands against it.
+    Refused(Diagnostic),
+    /// Something outside failed.
+    Failed(Diagnostic),
+}
+
+/// What is brought in.
+#[derive(Debug, Clone)]
+pub enum Bring {
+    /// A source tree, run where it is.
+    Tree {
+        /// Its folder.
+        root: PathBuf,
+        /// Its manifest.
+        manifest: String,
+    },
+    /// A source archive among the blobs, to be built here.
+    Archive {
+        /// Its digest.
+        tree: Digest,
+        /// Where it came from.
+        source: Source,
+    },
+    /// A release that is kept here.
+    Release(ReleaseId),
+}
+
+type Result<T> = std::result::Result<T, Refusal>;
+
+/// The files of what is brought in, in their folder, and what they are. Blocking.
+struct Prepared {
+    root: PathBuf,
+    manifest: String,
+    release: Option<ReleaseId>,
+    seed: Option<Seed>,
+    dev: bool,
+}
+
+fn prepare(world: &World, what: Bring) -> Result<Prepared> {
+    match what {
+        Bring::Tree { root, manifest } => Ok(Prepared {
+            root,
+            manifest,
+            release: None,
+            seed: None,
+            dev: true,
+        }),
+        Bring::Archive { tree, source } => prepare_archive(world, tree, source),
+        Bring::Release(id) => {
+            let record = record(world, id)?;
+            let root = build::folder(&world.state(), record.build);
+            builds::unpack(&world.blobs, &record.artifacts, &root).map_err(Refusal::Failed)?;
+            Ok(Prepared {
+                root,
+                manifest: record.manifest,
+                release: Some(id),
+                seed: None,
+                dev: false,
+            })
+        }
+    }
+}
+
+fn record(world: &World, id: ReleaseId) -> Result<Record> {
+    let stored = world
+        .store
+        .release(id)
+        .map_err(|error| Refusal::Failed(state_trouble(error)))?;
+    let stored = stored.ok_or_else(|| {
+        let text = format!("{} has no release {id}", world.environment);
+        Refusal::Invalid(
+            Diagnostic::error("release::unknown", text).help("`tow releases` lists them"),
+        )
+    })?;
+    serde_json::from_str(&stored.record).map_err(|error| {
+        Refusal::Invalid(Diagnostic::error(
+            "release::unreadable",
+            format!("the record of {id}: {error}"),
+        ))
+    })
+}
+
+fn prepare_archive(world: &World, tree: Digest, source: Source) -> Result<Prepared> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Refusal::Failed(Diagnostic::error("build::source", error.to_string()))
+    };
+    // The environment is part of it: a build may take in what differs from one to the next.
+    let key = format!(
+        "{tree}\n{}\n{}",
+        world.environment,
+        super::record::platform()
+    );
+    let build = Digest::of(key.as_bytes());
+    let root = build::folder(&world.state(), build);
+    if !build::is_built(&root) {
+        let _ = std::fs::remove_dir_all(&root);
+        let file = std::fs::File::open(world.blobs.path(tree)).map_err(|error| failed(&error))?;
+        build::unpack(std::io::BufReader::new(file), &root).map_err(|error| failed(&error))?;
+    }
+    let manifest = std::fs::read_to_string(root.join("tow.toml")).map_err(|error| {
+        Refusal::Invalid(Diagnostic::error(
+            "manifest::missing",
+            format!("`tow.toml` of the commit: {error}"),
+        ))
+    })?;
+    let seed = Some(Seed {
+        source,
+        tree,
+        build,
+    });
+    Ok(Prepared {
+        root,
+        manifest,
+        release: None,
+        seed,
+        dev: false,
+    })
+}
+
+/// What `manifest` means here.
+fn resolve(world: &World, manifest: &str) -> Result<Config> {
+    let parsed = Manifest::parse("tow.toml", manifest);
+    let config = parsed.and_then(|manifest| config::resolve(&manifest, &world.environment));
+    config.map_err(|report| {
+        let text = "the manifest is invalid for this environment";
+        Refusal::Invalid(Diagnostic::error("manifest::invalid", text).note(report.render(false)))
+    })
+}
+
+/// Plans bringing a version in: beside the old one, then in its place. Blocking.
+///
+/// # Errors
+/// [`Refusal`]; nothing is touched then but a folder under `builds`.
+pub fn bring(
+    world: &World,
+    now: &Environment,
+    operation: Operation,
+    what: Bring,
+    actor: &str,
+    sabotage: Option<Sabotage>,
+) -> Result<Plan> {
+    let prepared = prepare(world, what)?;
+    let config = resolve(world, &prepared.manifest)?;
+    admit(&config, operation)?;
+    let run = RunId(now.last_run + 1);
+    let mut taken = taken(now);
+    let mut steps: Vec<Step> = steps_of_gateway(world, now, &config, &mut taken)?
+        .into_iter()
+        .collect();
+    let builds = if prepared.release.is_none() {
+        steps_of_build(&config, &prepared)
+    } else {
+        Vec::new()
+    };
+    let data = if operation == Operation::Rollback {
+        Vec::new()
+    } else {
+        steps_of_data(world, &config, &prepared, operation)?
+    };
+    let new = Version {
+        run,
+        release: prepared.release,
+        root: prepared.root,
+        dev: prepared.dev,
+        manifest: prepared.manifest,
+        instances: instances(world, &config, run, &mut taken)?,
+        seed: prepared.seed,
+    };
+    let keeps_old = operation != Operation::Rollback && !config.window.is_zero();
+    steps.extend(builds.into_iter().chain(data));
+    steps.extend(steps_of_turn(world, now, &config, &new, keeps_old)?);
+    let plan = Plan {
+        run,
+        operation,
+        actor: actor.to_owned(),
+        new: Some(new),
+        old: now.live.clone(),
+        warm: now.warm.clone().map(|warm| warm.version),
+        window_ms: if keeps_old { millis(config.window) } else { 0 },
+        drain_ms: DRAIN_MS,
+        steps,
+        sabotage: None,
+    };
+    Ok(plan.sabotaged(sabotage))
+}
+
+/// What it will listen on counts as taken: nothing listens there before the step has acted.
+fn steps_of_gateway(
+    world: &World,
+    now: &Environment,
+    config: &Config,
+    taken: &mut BTreeSet<u16>,
+) -> Result<Option<Step>> {
+    if now.gateway.is_some() {
+        return Ok(None);
+    }
+    let listen = match config.listen.filter(|_| !world.rehearsal) {
+        Some(listen) => listen,
+        None => ([127, 0, 0, 1], port(world, 0, taken)?).into(),
+    };
+    taken.insert(listen.port());
+    Ok(Some(Step::Gateway {
+        listen: listen.to_string(),
+    }))
+}
+
+/// An environment on the way of releases takes releases only, and only the first of them builds.
+fn admit(config: &Config, operation: Operation) -> Result<()> {
+    let name = &config.environment;
+    let place = config
+        .promote
+        .iter()
+        .position(|environment| environment == name);
+    let (text, help) = match (operation, place) {
+        (Operation::Up, Some(0)) => ("takes releases, not a source tree", "tow deploy"),
+        (Operation::Up, Some(_)) => ("takes releases, not a source tree", "tow promote"),
+        (Operation::Deploy, Some(1..)) => (
+            "never builds: its releases come by promotion",
+            "tow promote",
+        ),
+        _ => return Ok(()),
+    };
+    let diagnostic = Diagnostic::error("deploy::not-the-way", format!("{name} {text}"))
+        .note(format!(
+            "the way of a release is {}",
+            config.promote.join(" -> ")
+        ))
+        .note("nothing was touched")
+        .help(format!("`{help} -e {name}`"));
+    Err(Refusal::Refused(diagnostic))
+}
+
+fn steps_of_build(config: &Config, prepared: &Prepared) -> Vec<Step> {
+    let to_build = config.order.iter().filter(|name| {
+        let service = &config.services[*name];
+        service.build.is_some() && !(prepared.dev && service.dev.is_some())
+    });
+    let mut steps: Vec<Step> = to_build
+        .map(|name| Step::Build {
+            service: name.clone(),
+        })
+        .collect();
+    if !prepared.dev {
+        steps.push(Step::Pack);
+    }
+    steps
+}
+
+fn steps_of_data(
+    world: &World,
+    config: &Config,
+    prepared: &Prepared,
+    operation: Operation,
+) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    for (name, resource) in &config.resources {
+        let versions = match &resource.migrate {
+            Some(folder) => pending(world, name, &prepared.root.join(folder))?,
+            None => Vec::new(),
+        };
+        if operation != Operation::Up || !versions.is_empty() {
+            steps.push(Step::BackUp {
+                resource: name.clone(),
+            });
+        }
+        if !versions.is_empty() {
+            steps.push(Step::Migrate {
+                resource: name.clone(),
+                versions,
+            });
+        }
+    }
+    Ok(steps)
+}
+
+fn pending(world: &World, resource: &str, folder: &std::path::Path) -> Result<Vec<u64>> {
+    let refuse = |error: migrate::Error| {
+        Refusal::Invalid(
+            Diagnostic::error("migrate::invalid", format!("`{resource}`: {error}"))
+                .note("nothing was applied")
+                .help("an applied migration stays as it is: write a new one with the next number"),
+        )
+    };
+    let all = migrate::load(folder).map_err(refuse)?;
+    let file = sqlite::path(&world.state(), resource);
+    if !file.exists() {
+        return Ok(all.iter().map(|migration| migration.version).collect());
+    }
+    let db = sqlite::open(&file).map_err(|error| refuse(error.into()))?;
+    let pending = migrate::pending(&db, &all).map_err(refuse)?;
+    Ok(pending
+        .into_iter()
+        .map(|migration| migration.version)
+        .collect())
+}
+
+/// From the first launch to the last retirement.
+fn steps_of_turn(
+    world: &World,
+    now: &Environment,
+    config: &Config,
+    new: &Version,
+    keeps_old: bool,
+) -> Result<Vec<Step>> {
+    let webs = config
+        .order
+        .iter()
+        .filter(|name| config.services[*name].role == Role::Web);
+    let mut steps: Vec<Step> = webs
+        .flat_map(|name| {
+            [
+                Step::Launch {
+                    service: name.clone(),
+                },
+                Step::Ready {
+                    service: name.clone(),
+                },
+            ]
+        })
+        .collect();
+    let old_workers = match &now.live {
+        Some(old) => has_workers(old, world)?,
+        None => false,
+    };
+    if old_workers {
+        steps.push(Step::StopWorkers);
+    }
+    if new.of_role(config, Role::Worker).next().is_some() {
+        steps.push(Step::StartWorkers);
+    }
+    steps.push(Step::Switch);
+    if now.live.is_some() {
+        steps.push(Step::Drain);
+    }
+    if now.warm.is_some() {
+        steps.push(Step::Retire { side: Side::Warm });
+    }
+    if now.live.is_some() && !keeps_old {
+        steps.push(Step::Retire { side: Side::Old });
+    }
+    Ok(steps)
+}
+
+fn has_workers(version: &Version, world: &World) -> Result<bool> {
+    let config = version
+        .config(&world.environment)
+        .map_err(Refusal::Failed)?;
+    Ok(version.of_role(&config, Role::Worker).next().is_some())
+}
+
+fn taken(now: &Environment) -> BTreeSet<u16> {
+    let versions = now
+        .live
+        .iter()
+        .chain(now.warm.iter().map(|warm| &warm.version));
+    versions
+        .flat_map(|version| &version.instances)
+        .filter_map(|instance| instance.port)
+        .collect()
+}
+
+/// A free port, searched from a place of this environment's own, so that agents on one machine
+/// seldom look at the same one.
+fn port(world: &World, run: u64, taken: &mut BTreeSet<u16>) -> Result<u16> {
+    let place = Digest::of(world.state().as_os_str().as_encoded_bytes()).0;
+    let start = u64::from(u16::from_be_bytes([place[0], place[1]])) + run * 17;
+    let port = free_port(start, taken).ok_or_else(|| {
+        Refusal::Failed(Diagnostic::error(
+            "supervise::no-port",
+            "every port from 20000 to 31999 is taken",
+        ))
+    })?;
+    taken.insert(port);
+    Ok(port)
+}
+
+fn instances(
+    world: &World,
+    config: &Config,
+    run: RunId,
+    taken: &mut BTreeSet<u16>,
+) -> Result<Vec<Instance>> {
+    let mut instances = Vec::new();
+    for (name, service) in &config.services {
+        for number in 1..=service.replicas {
+            let port = match service.role {
+                Role::Web => Some(port(world, run.0, taken)?),
+                Role::Worker => None,
+            };
+            instances.push(Instance {
+                id: InstanceId::new(name, run, number),
+                service: name.clone(),
+                port,
+            });
+        }
+    }
+    Ok(instances)
+}
+
+/// Plans the way back: to the warm version when `to` is its release or nothing was asked for, else
+/// to a release that is launched anew. Blocking.
+///
+/// # Errors
+/// [`Refusal`] when there is no version to go back to.
+pub fn roll_back(
+    world: &World,
+    now: &Environment,
+    to: Option<ReleaseId>,
+    actor: &str,
+    sabotage: Option<Sabotage>,
+) -> Result<Plan> {
+    let target = to.or_else(|| last_good(now));
+    let live = now.live.as_ref().and_then(|live| live.release);
+    if target.is_some() && target == live {
+        return Err(nothing_to_do(world, "this release serves already"));
+    }
+    match (&now.warm, target) {
+        (Some(warm), target) if target.is_none() || warm.version.release == target => {
+            Ok(to_warm(world, now, &warm.version, actor)?.sabotaged(sabotage))
+        }
+        (_, Some(release)) => bring(
+            world,
+            now,
+            Operation::Rollback,
+            Bring::Release(release),
+            actor,
+            sabotage,
+        ),
+        (_, None) => Err(nothing_to_do(world, "no earlier release has served here")),
+    }
+}
+
+fn nothing_to_do(world: &World, why: &str) -> Refusal {
+    let text = format!("{} cannot be rolled back: {why}", world.environment);
+    Refusal::Refused(
+        Diagnostic::error("rollback::nothing", text)
+            .note("nothing was touched")
+            .help(format!(
+                "`tow releases -e {}` lists what there is",
+                world.environment
+            )),
+    )
+}
+
+fn last_good(now: &Environment) -> Option<ReleaseId> {
+    let live = now.live.as_ref().and_then(|live| live.release);
+    now.history
+        .iter()
+        .rev()
+        .find(|release| Some(**release) != live)
+        .copied()
+}
+
+/// Traffic first: the warm version serves before anything else is touched.
+fn to_warm(world: &World, now: &Environment, warm: &Version, actor: &str) -> Result<Plan> {
+    let mut steps = vec![Step::Switch];
+    if now
+        .live
+        .as_ref()
+        .map_or(Ok(false), |live| has_workers(live, world))?
+    {
+        steps.push(Step::StopWorkers);
+    }
+    if has_workers(warm, world)? {
+        steps.push(Step::StartWorkers);
+    }
+    // Open streams may make this last; the workers do not wait for it.
+    steps.extend([Step::Drain, Step::Retire { side: Side::Old }]);
+    Ok(Plan {
+        run: RunId(now.last_run + 1),
+        operation: Operation::Rollback,
+        actor: actor.to_owned(),
+        new: Some(warm.clone()),
+        old: now.live.clone(),
+        warm: None,
+        window_ms: 0,
+        drain_ms: DRAIN_MS,
+        steps,
+        sabotage: None,
+    })
+}
+
+/// What going back costs, in one line.
+#[must_use]
+pub fn price(world: &World, now: &Environment, plan: &Plan) -> String {
+    let name = |version: Option<&Version>| version.map_or("nothing".to_owned(), Version::name);
+    let is_warm =
+        now.warm.as_ref().map(|warm| warm.version.run) == plan.new.as_ref().map(|new| new.run);
+    let how = if is_warm {
+        "warm: traffic turns back at once"
+    } else {
+        "cold: it is launched and becomes ready first"
+    };
+    let schema = schema_versions(world, now);
+    format!(
+        "{} -> {}, {how}; {schema}; rows written since stay",
+        name(plan.old.as_ref()),
+        name(plan.new.as_ref())
+    )
+}
+
+fn schema_versions(world: &World, now: &Environment) -> String {
+    let config = now
+        .live
+        .as_ref()
+        .and_then(|live| live.config(&world.environment).ok());
+    let resources: BTreeMap<_, _> = config.map(|config| config.resources).unwrap_or_default();
+    let at = resources.keys().filter_map(|name| {
+        let db = sqlite::open(&sqlite::path(&world.state(), name)).ok()?;
+        migrate::applied(&db)
+            .ok()?
+            .keys()
+            .max()
+            .map(|version| format!("{version:04}"))
+    });
+    let at: Vec<String> = at.collect();
+    if at.is_empty() {
+        "there is no schema".to_owned()
+    } else {
+        format!("the schema stays at {}", at.join(", "))
+    }
+}
+
+/// Plans stopping everything.
+///
+/// # Errors
+/// When the versions that run cannot be read.
+pub fn down(world: &World, now: &Environment, actor: &str) -> Result<Plan> {
+    let mut steps = Vec::new();
+    if let Some(live) = &now.live {
+        if has_workers(live, world)? {
+            steps.push(Step::StopWorkers);
+        }
+        steps.extend([Step::Close, Step::Drain, Step::Retire { side: Side::Old }]);
+    }
+    if now.warm.is_some() {
+        steps.push(Step::Retire { side: Side::Warm });
+    }
+    if now.gateway.is_some() {
+        steps.push(Step::StopGateway);
+    }
+    Ok(quiet(now, Operation::Down, actor, steps))
+}
+
+/// Plans stopping the version whose window is over.
+#[must_use]
+pub fn retire(now: &Environment) -> Plan {
+    quiet(
+        now,
+        Operation::Retire,
+        "towpath",
+        vec![Step::Retire { side: Side::Warm }],
+    )
+}
+
+fn quiet(now: &Environment, operation: Operation, actor: &str, steps: Vec<Step>) -> Plan {
+    Plan {
+        run: RunId(now.last_run + 1),
+        operation,
+        actor: actor.to_owned(),
+        new: None,
+        old: now.live.clone(),
+        warm: now.warm.clone().map(|warm| warm.version),
+        window_ms: 0,
+        drain_ms: DRAIN_MS,
+        steps,
+        sabotage: None,
+    }
+}

@@ -1,0 +1,125 @@
+//! Saying well why a release did not come in.
+
+use towpath_shim::protocol::Exit;
+
+use super::{OpenRun, Version};
+use crate::diagnostic::Diagnostic;
+use crate::supervise::{NotReady, Process};
+
+/// `exited with status 1`, `was ended by signal 9`, ...
+pub(super) fn ending(exit: Option<&Exit>) -> String {
+    match exit {
+        Some(Exit {
+            start_error: Some(why),
+            ..
+        }) => format!("could not be started: {why}"),
+        Some(Exit {
+            code: Some(code), ..
+        }) => format!("exited with status {code}"),
+        Some(Exit {
+            signal: Some(signal),
+            ..
+        }) => format!("was ended by signal {signal}"),
+        _ => "ended".to_owned(),
+    }
+}
+
+/// An instance did not become ready: everything that one would look up next.
+pub(super) fn not_ready(
+    environment: &str,
+    run: &OpenRun,
+    process: &Process,
+    why: &NotReady,
+) -> Diagnostic {
+    let new = run
+        .new_version()
+        .map_or_else(String::new, |version| version.name());
+    let mut diagnostic = headline(&new, process, why);
+    // Of one that died, or could not have its port, the answers say nothing more.
+    let is_plain = why.exit.is_none() && why.taken_by.is_none();
+    if let Some((question, answer, ago)) = why.last.as_ref().filter(|_| is_plain) {
+        diagnostic = diagnostic.note(format!(
+            "last probe, {:.1} s ago: {question} -> {answer}",
+            ago.as_secs_f64()
+        ));
+    }
+    if let Some(exit) = why.exit.as_ref().filter(|exit| exit.left > 0) {
+        let left = exit.left;
+        diagnostic = diagnostic.note(format!(
+            "its main process ended and left {left} running: it puts itself into the background, and must not"
+        ));
+    }
+    if let Some(port) = process.port {
+        diagnostic = diagnostic.note(listening(port, &why.listens, !why.tail.is_empty()));
+    }
+    if !why.tail.is_empty() {
+        diagnostic = diagnostic.note(format!("its last lines:\n{}", why.tail.join("\n")));
+    }
+    diagnostic
+        .note(still_serving(environment, run.plan.old.as_ref()))
+        .help(format!(
+            "run `tow logs {} -e {environment}`",
+            process.service
+        ))
+}
+
+fn headline(new: &str, process: &Process, why: &NotReady) -> Diagnostic {
+    let service = &process.service;
+    let gone = why.exit.is_some();
+    match () {
+        () if why.taken_by.is_some() => {
+            let port = process.port.unwrap_or(0);
+            let holder = why.taken_by.as_deref().unwrap_or_default();
+            Diagnostic::error(
+                "deploy::port-taken",
+                format!("port {port} of service `{service}` of {new} is taken by {holder}"),
+            )
+        }
+        () if gone => {
+            let how = ending(why.exit.as_ref());
+            let text = format!(
+                "service `{service}` of {new} {how}, {} times",
+                why.starts.max(1)
+            );
+            Diagnostic::error("deploy::died", text)
+        }
+        () => {
+            let within = process
+                .ready
+                .as_ref()
+                .map_or(why.waited, |ready| ready.within);
+            let text = format!(
+                "service `{service}` of {new} did not become ready within {} s",
+                within.as_secs()
+            );
+            Diagnostic::error("deploy::not-ready", text)
+        }
+    }
+}
+
+fn listening(port: u16, listens: &[u16], has_lines: bool) -> String {
+    let below = if has_lines {
+        "; its last lines are below"
+    } else {
+        "; it wrote nothing"
+    };
+    let others: Vec<String> = listens.iter().map(u16::to_string).collect();
+    match (listens.contains(&port), others.is_empty()) {
+        (true, _) => format!("it listens on {port}{below}"),
+        (false, true) => format!("it does not listen on {port}, nor on any other port{below}"),
+        (false, false) => format!(
+            "it listens on {}, and should on $PORT, {port}{below}",
+            others.join(", ")
+        ),
+    }
+}
+
+fn still_serving(environment: &str, old: Option<&Version>) -> String {
+    match old {
+        Some(old) => format!(
+            "{environment} still serves {}; nothing was switched",
+            old.name()
+        ),
+        None => format!("{environment} serves nothing yet; what was started is stopped again"),
+    }
+}

@@ -1,0 +1,332 @@
+//! A version: one release (or the source tree) with the instances that run it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use towpath_gateway::api;
+use towpath_shim::protocol::{Policy, Restart, Stop, User};
+
+use crate::build::Source;
+use crate::config::{
+    self, Config, Part, Probe, ResourceKind, RestartPolicy, Role, Service, Template,
+};
+use crate::diagnostic::Diagnostic;
+use crate::id::{Digest, InstanceId, ReleaseId, RunId};
+use crate::manifest::Manifest;
+use crate::resource::sqlite;
+use crate::supervise::{Places, Process};
+
+/// One running copy, as planned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Its id.
+    pub id: InstanceId,
+    /// Its service.
+    pub service: String,
+    /// Its port, when the service serves one.
+    pub port: Option<u16>,
+}
+
+/// What runs, or is to run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Version {
+    /// The run that launched it.
+    pub run: RunId,
+    /// Its release; `None` for a source tree, or while it is being built.
+    pub release: Option<ReleaseId>,
+    /// The folder that holds its files.
+    pub root: PathBuf,
+    /// Whether it is a source tree, run with the `dev` commands.
+    pub dev: bool,
+    /// Its manifest, as typed.
+    pub manifest: String,
+    /// Its instances.
+    pub instances: Vec<Instance>,
+    /// What its release is built from, while it is being built.
+    #[serde(default)]
+    pub seed: Option<Seed>,
+}
+
+/// What a release is built from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seed {
+    /// The commit.
+    pub source: Source,
+    /// Digest of the source archive.
+    pub tree: Digest,
+    /// Digest of everything that goes into the build.
+    pub build: Digest,
+}
+
+impl Version {
+    /// `r4`, or `source tree`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.release {
+            Some(release) => release.to_string(),
+            None if self.dev => "source tree".to_owned(),
+            None => format!("the build of {}", self.run),
+        }
+    }
+
+    /// What its manifest means in `environment`.
+    ///
+    /// # Errors
+    /// When it does not resolve; planning has made sure that it does.
+    pub fn config(&self, environment: &str) -> Result<Config, Diagnostic> {
+        let parsed = Manifest::parse("tow.toml", &self.manifest);
+        let resolved = parsed.and_then(|manifest| config::resolve(&manifest, environment));
+        resolved.map_err(|report| {
+            Diagnostic::error(
+                "manifest::invalid",
+                "the manifest of this version does not resolve",
+            )
+            .note(report.render(false))
+        })
+    }
+
+    /// The instances of one role.
+    pub fn of_role<'a>(
+        &'a self,
+        config: &'a Config,
+        role: Role,
+    ) -> impl Iterator<Item = &'a Instance> {
+        self.instances.iter().filter(move |instance| {
+            config
+                .services
+                .get(&instance.service)
+                .is_some_and(|service| service.role == role)
+        })
+    }
+
+    /// The processes of its instances, by id.
+    ///
+    /// # Errors
+    /// As [`Version::config`].
+    pub fn processes(
+        &self,
+        environment: &str,
+        places: &Places,
+        user: Option<User>,
+    ) -> Result<BTreeMap<InstanceId, Process>, Diagnostic> {
+        let config = self.config(environment)?;
+        let built = self.instances.iter().filter_map(|instance| {
+            let service = config.services.get(&instance.service)?;
+            Some((
+                instance.id.clone(),
+                self.process(&config, service, instance, places, user),
+            ))
+        });
+        Ok(built.collect())
+    }
+
+    fn process(
+        &self,
+        config: &Config,
+        service: &Service,
+        instance: &Instance,
+        places: &Places,
+        user: Option<User>,
+    ) -> Process {
+        let command = service
+            .dev
+            .as_ref()
+            .filter(|_| self.dev)
+            .unwrap_or(&service.run);
+        Process {
+            id: instance.id.clone(),
+            service: instance.service.clone(),
+            argv: shell(command),
+            env: self.environment(config, service, instance, &places.state, user),
+            cwd: self.root.join(&service.dir),
+            user,
+            listen: Vec::new(),
+            port: instance.port,
+            restart: restart(&service.restart),
+            stop: Stop {
+                signal: service.stop_signal,
+                grace_ms: millis(service.stop_grace),
+            },
+            log: (service.log_max_bytes, service.log_keep),
+            ready: Some(service.ready.clone()),
+            alive: service.alive.clone(),
+        }
+    }
+
+    fn environment(
+        &self,
+        config: &Config,
+        service: &Service,
+        instance: &Instance,
+        state: &Path,
+        user: Option<User>,
+    ) -> BTreeMap<String, String> {
+        let mut env = base_environment();
+        if user.is_some() {
+            // The operator's own home is not theirs.
+            env.insert("HOME".to_owned(), state.join("data").display().to_string());
+        }
+        if let Some(port) = instance.port {
+            env.insert("PORT".to_owned(), port.to_string());
+            env.insert("HOST".to_owned(), "127.0.0.1".to_owned());
+        }
+        let render = |template: &Template| self.render(config, template, state);
+        env.extend(
+            service
+                .env
+                .iter()
+                .map(|(name, template)| (name.clone(), render(template))),
+        );
+        env
+    }
+
+    fn render(&self, config: &Config, template: &Template, state: &Path) -> String {
+        let part = |part: &Part| match part {
+            Part::Text(text) => text.clone(),
+            Part::Attribute { name, attribute } => self.attribute(config, name, attribute, state),
+        };
+        template.parts.iter().map(part).collect()
+    }
+
+    /// References were checked when the manifest was resolved.
+    fn attribute(&self, config: &Config, name: &str, attribute: &str, state: &Path) -> String {
+        if let Some(resource) = config.resources.get(name) {
+            return match (&resource.kind, attribute) {
+                (ResourceKind::Sqlite, "path") => sqlite::path(state, name).display().to_string(),
+                (ResourceKind::Sqlite, _) => sqlite::url(state, name),
+            };
+        }
+        let port = self
+            .instances
+            .iter()
+            .find(|instance| instance.service == name)
+            .and_then(|found| found.port);
+        let port = port.unwrap_or(0);
+        match attribute {
+            "host" => "127.0.0.1".to_owned(),
+            "port" => port.to_string(),
+            _ => format!("http://127.0.0.1:{port}"),
+        }
+    }
+
+    /// The gateway's table that sends requests to this version.
+    #[must_use]
+    pub fn table(&self, config: &Config) -> api::Table {
+        let mut table = api::Table::default();
+        for (name, service) in &config.services {
+            if service.routes.is_empty() {
+                continue;
+            }
+            let pool = format!("{name}@{}", self.run);
+            table
+                .routes
+                .extend(service.routes.iter().map(|route| api::Route {
+                    host: route.host.clone().or_else(|| config.domain.clone()),
+                    path: route.path.clone(),
+                    strip: route.strip,
+                    stream: route.stream,
+                    idempotency_key: route.idempotency_key,
+                    pool: pool.clone(),
+                }));
+            let targets = self
+                .instances
+                .iter()
+                .filter(|instance| instance.service == *name);
+            let targets = targets.filter_map(|instance| {
+                let addr = ([127, 0, 0, 1], instance.port?).into();
+                Some(api::Target {
+                    id: instance.id.0.clone(),
+                    addr,
+                })
+            });
+            table.pools.insert(
+                pool,
+                api::Pool {
+                    targets: targets.collect(),
+                    health: health(service),
+                },
+            );
+        }
+        table
+    }
+}
+
+fn health(service: &Service) -> Option<api::Health> {
+    let alive = service.alive.as_ref()?;
+    let path = match &alive.probe {
+        Probe::Http(path) => Some(path.clone()),
+        Probe::Tcp => None,
+        _ => return None,
+    };
+    Some(api::Health {
+        path,
+        interval_ms: millis(alive.every),
+        timeout_ms: millis(alive.timeout),
+        passes: alive.passes,
+        failures: alive.failures,
+    })
+}
+
+/// What a shell runs; it becomes the command itself where that is one command.
+#[must_use]
+pub fn shell(command: &str) -> Vec<String> {
+    let is_compound = command.contains([';', '&', '|', '\n', '(']);
+    // `NODE_ENV=production node main.js`: a variable for the command, not its name.
+    let first = command.split_whitespace().next().unwrap_or_default();
+    let is_special = first.contains('=') || first == "exec";
+    let text = if is_compound || is_special {
+        command.to_owned()
+    } else {
+        format!("exec {command}")
+    };
+    vec!["/bin/sh".to_owned(), "-c".to_owned(), text]
+}
+
+/// What a service gets besides its own variables; nothing else of the agent's environment.
+fn base_environment() -> BTreeMap<String, String> {
+    let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".to_owned());
+    let home = std::env::var("HOME").unwrap_or_else(|_| "/".to_owned());
+    let lang = "C.UTF-8".to_owned();
+    [("PATH", path), ("HOME", home), ("LANG", lang)]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+}
+
+fn restart(restart: &config::Restart) -> Restart {
+    Restart {
+        policy: match restart.policy {
+            RestartPolicy::Never => Policy::Never,
+            RestartPolicy::OnFailure => Policy::OnFailure,
+            RestartPolicy::Always => Policy::Always,
+        },
+        backoff_ms: millis(restart.backoff),
+        backoff_max_ms: millis(restart.backoff_max),
+        limit: restart.limit,
+        within_ms: millis(restart.within),
+    }
+}
+
+pub(super) fn millis(span: std::time::Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_becomes_the_command_where_it_is_one() {
+        for (typed, run) in [
+            ("node main.js", "exec node main.js"),
+            (
+                "NODE_ENV=production node main.js",
+                "NODE_ENV=production node main.js",
+            ),
+            ("exec node main.js", "exec node main.js"),
+            ("cd web && npm start", "cd web && npm start"),
+        ] {
+            assert_eq!(shell(typed)[2], run);
+        }
+    }
+}

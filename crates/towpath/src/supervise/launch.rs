@@ -1,0 +1,259 @@
+//! Starting and stopping, each as often as one likes.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+use towpath_shim::protocol::{Reply, Request, State, Status};
+use towpath_shim::tree;
+
+use super::{Error, Places, Process, Supervisor};
+use crate::id::InstanceId;
+use crate::state::write_whole;
+
+const COMES_UP: Duration = Duration::from_secs(10);
+const ANSWERS: Duration = Duration::from_secs(5);
+/// From the end of its grace to the end of a tree.
+const STOPS: Duration = Duration::from_secs(10);
+
+/// Puts one request to the shim of `id`.
+///
+/// # Errors
+/// When it is not there, or does not answer within `limit`.
+async fn ask(
+    places: &Places,
+    id: &InstanceId,
+    request: &Request,
+    limit: Duration,
+) -> std::io::Result<Reply> {
+    let talk = async {
+        let mut stream = UnixStream::connect(places.socket(id)).await?;
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        stream.write_all(&line).await?;
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer).await?;
+        Ok(serde_json::from_str(&answer)?)
+    };
+    timeout(limit, talk).await.map_err(std::io::Error::from)?
+}
+
+impl Supervisor {
+    /// What the shim of `id` says now; `None` when there is no shim.
+    pub async fn status(&self, id: &InstanceId) -> Option<Status> {
+        match ask(&self.places, id, &Request::Status, ANSWERS).await {
+            Ok(Reply::Status(status)) => Some(status),
+            _ => None,
+        }
+    }
+
+    /// How the tree of `id` ended, when its shim has ended by itself.
+    #[must_use]
+    pub fn ended(&self, id: &InstanceId) -> Option<Status> {
+        let text = std::fs::read(self.places.run(id).join("exit.json")).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    /// Starts `process` under a shim, unless it already runs under one.
+    ///
+    /// # Errors
+    /// When the shim does not come up; nothing of it is left then.
+    pub async fn launch(self: &Arc<Self>, process: &Process) -> Result<(), Error> {
+        let turn = self.turn(&process.id).await;
+        let (supervisor, process) = (self.clone(), process.clone());
+        let id = process.id.clone();
+        // In a task of its own: whoever waits may be cut off, and a start that is begun must be
+        // seen to its end, or a stop that follows would miss the shim that is coming up.
+        let started = tokio::spawn(async move {
+            let _turn = turn;
+            supervisor.launch_now(&process).await
+        });
+        started.await.unwrap_or(Err(Error::Silent(id)))
+    }
+
+    async fn launch_now(&self, process: &Process) -> Result<(), Error> {
+        match self.coming(&process.id).await {
+            Some(status) if is_ending(&status) => self.ends(&process.id).await?,
+            Some(_) => return Ok(()),
+            None => {}
+        }
+        let dir = self.places.run(&process.id);
+        let mark = self.places.mark(&process.id);
+        blocking(move || tree::sweep(&mark)).await;
+        self.prepare(process, &dir)?;
+        let child = Command::new(&self.places.tow)
+            .arg("shim")
+            .arg(&dir)
+            // A shim is never a member of a tree that is swept.
+            .env_remove(towpath_shim::protocol::MARK)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let child = child.map_err(|error| Error::Io(self.places.tow.clone(), error))?;
+        self.comes_up(&process.id, child).await
+    }
+
+    /// As [`Supervisor::status`], but a shim that an earlier agent has just started, and that does
+    /// not answer yet, is waited for.
+    async fn coming(&self, id: &InstanceId) -> Option<Status> {
+        let deadline = Instant::now() + COMES_UP;
+        loop {
+            let status = self.status(id).await;
+            let comes = status.is_none() && shim_of(&self.places.run(id)).is_some();
+            if !comes || Instant::now() > deadline {
+                return status;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// A shim that was told to stop before is still at it.
+    async fn ends(&self, id: &InstanceId) -> Result<(), Error> {
+        let limit = self.grace(id) + STOPS;
+        let ended = ask(&self.places, id, &Request::Wait, limit).await;
+        match ended.is_err() && self.status(id).await.is_some() {
+            true => Err(Error::Silent(id.clone())),
+            false => Ok(()),
+        }
+    }
+
+    fn prepare(&self, process: &Process, dir: &Path) -> Result<(), Error> {
+        let io = |error| Error::Io(dir.to_owned(), error);
+        std::fs::create_dir_all(dir).map_err(io)?;
+        for leftover in ["exit.json", "error"] {
+            let _ = std::fs::remove_file(dir.join(leftover));
+        }
+        let spec = process.spec(&self.places);
+        if let Some(logs) = spec.log.path.parent() {
+            std::fs::create_dir_all(logs).map_err(io)?;
+        }
+        let text = serde_json::to_vec_pretty(&spec).map_err(|error| io(error.into()))?;
+        write_whole(&dir.join("spec.json"), &text).map_err(io)
+    }
+
+    async fn comes_up(&self, id: &InstanceId, mut child: Child) -> Result<(), Error> {
+        let deadline = Instant::now() + COMES_UP;
+        loop {
+            if self.status(id).await.is_some() || self.ended(id).is_some() {
+                return Ok(());
+            }
+            let gone = child.try_wait().is_ok_and(|status| status.is_some());
+            if gone && self.ended(id).is_none() && self.status(id).await.is_none() {
+                let why = std::fs::read_to_string(self.places.run(id).join("error"));
+                let why = why.unwrap_or_else(|_| "it ended without a word".to_owned());
+                return Err(Error::Shim(id.clone(), why.trim().to_owned()));
+            }
+            if Instant::now() > deadline {
+                return Err(Error::Silent(id.clone()));
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Stops the tree of `id` and forgets it; nothing of it is alive afterwards.
+    ///
+    /// # Errors
+    /// When its shim does not answer within the grace and some seconds, though it is alive.
+    pub async fn stop(&self, id: &InstanceId, grace: Option<Duration>) -> Result<(), Error> {
+        self.leave(id);
+        let _turn = self.turn(id).await;
+        self.coming(id).await;
+        let grace_ms = grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX));
+        let limit = self.grace(id).max(grace.unwrap_or_default()) + STOPS;
+        let answer = ask(&self.places, id, &Request::Stop { grace_ms }, limit).await;
+        if answer.is_err() && self.status(id).await.is_some() {
+            return Err(Error::Silent(id.clone()));
+        }
+        let mark = self.places.mark(id);
+        blocking(move || tree::sweep(&mark)).await;
+        let _ = std::fs::remove_file(self.places.socket(id));
+        match std::fs::remove_dir_all(self.places.run(id)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::Io(self.places.run(id), error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Kills the tree of `id` where it stands, without a word, and forgets it: what a planted fault
+    /// does, and nothing else.
+    ///
+    /// # Errors
+    /// As [`Supervisor::stop`].
+    pub async fn kill(&self, id: &InstanceId) -> Result<(), Error> {
+        self.leave(id);
+        let mark = self.places.mark(id);
+        blocking(move || tree::sweep(&mark)).await;
+        self.stop(id, Some(Duration::ZERO)).await
+    }
+
+    fn grace(&self, id: &InstanceId) -> Duration {
+        let spec = std::fs::read(self.places.run(id).join("spec.json")).ok();
+        let spec = spec
+            .and_then(|text| serde_json::from_slice::<towpath_shim::protocol::Spec>(&text).ok());
+        spec.map_or(Duration::ZERO, |spec| {
+            Duration::from_millis(spec.stop.grace_ms)
+        })
+    }
+
+    /// Runs `process` to its end; one that already runs, or ran to its end, is not run again.
+    ///
+    /// # Errors
+    /// When the shim does not come up.
+    pub async fn run_once(self: &Arc<Self>, process: &Process) -> Result<Status, Error> {
+        loop {
+            if let Some(status) = self.ended(&process.id) {
+                return Ok(status);
+            }
+            self.launch(process).await?;
+            let _ = ask(
+                &self.places,
+                &process.id,
+                &Request::Wait,
+                Duration::from_secs(24 * 3600),
+            )
+            .await;
+            if self.ended(&process.id).is_none() && self.status(&process.id).await.is_none() {
+                // The shim was killed: what it ran is swept and run again.
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+
+    /// Starts `argv` beside the process of `id`, on the same listeners; returns its process id.
+    ///
+    /// # Errors
+    /// When the shim refuses, or is not there.
+    pub async fn replace(&self, id: &InstanceId, argv: Vec<String>) -> Result<u32, Error> {
+        match ask(&self.places, id, &Request::Replace { argv }, ANSWERS).await {
+            Ok(Reply::Replaced { pid }) => Ok(pid),
+            Ok(Reply::Refused { why }) => Err(Error::Shim(id.clone(), why)),
+            _ => Err(Error::Silent(id.clone())),
+        }
+    }
+}
+
+fn is_ending(status: &Status) -> bool {
+    matches!(status.state, State::Stopping | State::Ended)
+}
+
+/// The process id of the shim whose folder is `dir`, whether it answers or not.
+fn shim_of(dir: &Path) -> Option<i32> {
+    let everyone = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut pids = everyone.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.find(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = line.split(|byte| *byte == 0).skip(1);
+        words.next() == Some(b"shim") && words.next() == Some(dir.as_os_str().as_encoded_bytes())
+    })
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
+}

@@ -1,0 +1,198 @@
+//! Asking an instance whether it is ready, or still works.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+use tokio::time::timeout;
+use towpath_shim::protocol::{State, Status};
+
+use super::sockets::{Owner, owner};
+use super::{Process, logs};
+use crate::config::Probe;
+
+/// What is asked, in words: `GET http://127.0.0.1:20173/health`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question(pub String);
+
+/// A question with its answer: nothing when it passed, else what came instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// What was asked.
+    pub question: Question,
+    /// What came instead of a pass.
+    pub answer: Result<(), String>,
+}
+
+/// Puts `probe` to a process that its shim says `status` of.
+pub async fn ask(
+    probe: &Probe,
+    process: &Process,
+    status: &Status,
+    log: &Path,
+    limit: Duration,
+) -> Asked {
+    let port = process.port.unwrap_or(0);
+    let (question, answer) = match probe {
+        Probe::Http(path) => {
+            let question = format!("GET http://127.0.0.1:{port}{path}");
+            (
+                question,
+                bounded(limit, http(port, path, &status.pids)).await,
+            )
+        }
+        Probe::Tcp => (
+            format!("connect 127.0.0.1:{port}"),
+            bounded(limit, tcp(port, &status.pids)).await,
+        ),
+        Probe::Exec(command) => (
+            format!("run `{command}`"),
+            bounded(limit, exec(command, process)).await,
+        ),
+        Probe::Log(text) => (format!("a line with \"{text}\""), line(log, text)),
+        Probe::Stays(span) => {
+            let span = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+            (format!("run for {span} ms"), stays(status, span))
+        }
+    };
+    Asked {
+        question: Question(question),
+        answer,
+    }
+}
+
+async fn bounded(
+    limit: Duration,
+    work: impl Future<Output = Result<(), String>>,
+) -> Result<(), String> {
+    timeout(limit, work)
+        .await
+        .unwrap_or_else(|_| Err(format!("no answer within {} ms", limit.as_millis())))
+}
+
+/// The socket must be the instance's own: another process on its port would answer in its name.
+async fn tcp(port: u16, pids: &[u32]) -> Result<(), String> {
+    connect(port, pids).await.map(drop)
+}
+
+async fn connect(port: u16, pids: &[u32]) -> Result<TcpStream, String> {
+    let seen = {
+        let pids = pids.to_vec();
+        tokio::task::spawn_blocking(move || owner(port, &pids)).await
+    };
+    match seen {
+        Ok(Owner::Own) => {}
+        Ok(Owner::Nobody) => return Err("nothing listens there".to_owned()),
+        Ok(Owner::Other(Some((pid, name)))) => {
+            return Err(format!(
+                "the port is taken by another process, {name} ({pid})"
+            ));
+        }
+        _ => return Err("the port is taken by another process".to_owned()),
+    }
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+        .await
+        .map_err(|error| error.to_string())
+}
+
+async fn http(port: u16, path: &str, pids: &[u32]) -> Result<(), String> {
+    let mut stream = connect(port, pids).await?;
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nuser-agent: towpath-probe\r\nconnection: close\r\n\r\n"
+    );
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .map_err(|error| error.to_string())?;
+    let answer = head(&mut stream).await;
+    let text = String::from_utf8_lossy(&answer);
+    let status = text
+        .strip_prefix("HTTP/1.")
+        .and_then(|rest| rest.get(2..5)?.parse::<u16>().ok());
+    match status {
+        None => Err("no HTTP answer".to_owned()),
+        Some(200..400) => Ok(()),
+        Some(status) => Err(format!("{status} {}", excerpt(&text))),
+    }
+}
+
+/// What came until the head was whole, or the server stopped: one that keeps the connection open
+/// although it was asked to close has answered all the same. A failure's body comes with its head.
+async fn head(stream: &mut TcpStream) -> Vec<u8> {
+    let mut answer = Vec::new();
+    while answer.len() < 16 * 1024 && !answer.windows(4).any(|four| four == b"\r\n\r\n") {
+        match stream.read_buf(&mut answer).await {
+            Ok(1..) => {}
+            _ => break,
+        }
+    }
+    // The rest too, where it comes at once: a server whose answer is left unread complains of it.
+    let rest = async { while let Ok(1..) = stream.read_buf(&mut answer).await {} };
+    let _ = timeout(Duration::from_millis(50), rest).await;
+    answer
+}
+
+fn excerpt(text: &str) -> String {
+    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    let shown: String = body
+        .trim()
+        .chars()
+        .filter(|char| !char.is_control())
+        .take(200)
+        .collect();
+    format!("{shown:?}")
+}
+
+async fn exec(command: &str, process: &Process) -> Result<(), String> {
+    let mut shell = Command::new("/bin/sh");
+    shell
+        .arg("-c")
+        .arg(command)
+        .current_dir(&process.cwd)
+        .env_clear()
+        .envs(&process.env);
+    if let Some(user) = process.user {
+        shell.uid(user.uid).gid(user.gid);
+    }
+    shell.stdin(Stdio::null()).kill_on_drop(true);
+    let output = shell.output().await.map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(format!(
+            "{} {:?}",
+            output.status,
+            said.trim().chars().take(200).collect::<String>()
+        )),
+    }
+}
+
+fn line(log: &Path, text: &str) -> Result<(), String> {
+    let found = logs::tail(log, usize::MAX)
+        .iter()
+        .any(|line| logs::said(line).is_some_and(|said| said.contains(text)));
+    if found {
+        Ok(())
+    } else {
+        Err("no such line yet".to_owned())
+    }
+}
+
+fn stays(status: &Status, span: u64) -> Result<(), String> {
+    match status.state {
+        State::Running { since_ms, .. } => {
+            let now = u64::try_from(crate::clock::Clock::system().wall_ms()).unwrap_or(0);
+            let runs = now.saturating_sub(since_ms);
+            if runs >= span {
+                Ok(())
+            } else {
+                Err(format!("it runs for {runs} ms"))
+            }
+        }
+        _ => Err("it does not run".to_owned()),
+    }
+}

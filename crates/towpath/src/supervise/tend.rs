@@ -1,0 +1,163 @@
+//! Tending an instance that should run.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use towpath_shim::protocol::Status;
+
+use super::{Process, Supervisor, probe};
+use crate::id::InstanceId;
+
+const LOOK: Duration = Duration::from_millis(250);
+
+/// How an instance is.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Health {
+    /// What its shim says; `None` while there is none.
+    pub status: Option<Status>,
+    /// Whether the steady probe passes; `None` when there is none, or before its first answer.
+    pub healthy: Option<bool>,
+    /// What the steady probe was answered last time it failed.
+    pub error: Option<String>,
+    /// It was started again as often as it may be, and is given up.
+    pub gave_up: bool,
+    /// How often its shim had to be started anew.
+    pub shims: u32,
+    /// Port, when it serves one.
+    pub port: Option<u16>,
+}
+
+pub(super) struct Tended {
+    health: Arc<Mutex<Health>>,
+    task: JoinHandle<()>,
+}
+
+impl Tended {
+    pub(super) fn health(&self) -> Health {
+        self.health
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl Drop for Tended {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Supervisor {
+    /// From now on `process` is kept running; a second call changes nothing.
+    pub fn tend(self: &Arc<Self>, process: Process) {
+        let mut tended = self.tended();
+        if tended.contains_key(&process.id) {
+            return;
+        }
+        let id = process.id.clone();
+        let health = Arc::new(Mutex::new(Health {
+            port: process.port,
+            ..Health::default()
+        }));
+        let task = tokio::spawn(care(Arc::downgrade(self), process, health.clone()));
+        tended.insert(id, Tended { health, task });
+    }
+
+    /// From now on it is nobody's business whether `id` runs.
+    pub fn leave(&self, id: &InstanceId) {
+        self.tended().remove(id);
+    }
+}
+
+/// The steady probe's count of passes and failures in a row.
+#[derive(Default)]
+struct Row {
+    passes: u32,
+    failures: u32,
+    asked: Option<Instant>,
+}
+
+async fn care(supervisor: Weak<Supervisor>, process: Process, health: Arc<Mutex<Health>>) {
+    let mut tick = interval(LOOK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut row = Row::default();
+    loop {
+        tick.tick().await;
+        let Some(supervisor) = supervisor.upgrade() else {
+            return;
+        };
+        let status = supervisor.status(&process.id).await;
+        if status.is_none() {
+            revive(&supervisor, &process, &health).await;
+            row = Row::default();
+        }
+        update(&health, |health| {
+            health.status = status.clone().or(health.status.take())
+        });
+        if let Some(status) = status.filter(super::is_running) {
+            steady(&supervisor, &process, &status, &health, &mut row).await;
+        }
+    }
+}
+
+/// No shim answers: either it ended because it gave up, or somebody killed it.
+async fn revive(supervisor: &Arc<Supervisor>, process: &Process, health: &Mutex<Health>) {
+    if let Some(status) = supervisor.ended(&process.id) {
+        update(health, |health| {
+            health.gave_up = true;
+            health.healthy = Some(false);
+            health.status = Some(status);
+        });
+    } else if supervisor.launch(process).await.is_ok() {
+        update(health, |health| health.shims += 1);
+    }
+}
+
+async fn steady(
+    supervisor: &Supervisor,
+    process: &Process,
+    status: &Status,
+    health: &Mutex<Health>,
+    row: &mut Row,
+) {
+    let Some(alive) = &process.alive else { return };
+    if row.asked.is_some_and(|asked| asked.elapsed() < alive.every) {
+        return;
+    }
+    row.asked = Some(Instant::now());
+    let log = supervisor.places.log(&process.service, &process.id);
+    let asked = probe::ask(&alive.probe, process, status, &log, alive.timeout).await;
+    match asked.answer {
+        Ok(()) => {
+            *row = Row {
+                passes: row.passes + 1,
+                failures: 0,
+                asked: row.asked,
+            }
+        }
+        Err(_) => {
+            *row = Row {
+                passes: 0,
+                failures: row.failures + 1,
+                asked: row.asked,
+            }
+        }
+    }
+    update(health, |health| {
+        if row.passes >= alive.passes {
+            (health.healthy, health.error) = (Some(true), None);
+        } else if row.failures >= alive.failures {
+            health.healthy = Some(false);
+        }
+        if let Err(answer) = asked.answer {
+            health.error = Some(format!("{} -> {answer}", asked.question.0));
+        }
+    });
+}
+
+fn update(health: &Mutex<Health>, change: impl FnOnce(&mut Health)) {
+    change(&mut health.lock().unwrap_or_else(PoisonError::into_inner));
+}
