@@ -1,0 +1,43 @@
+//! What this version needs to find in the database. It creates nothing: migrations are applied by whoever deploys.
+
+use rusqlite::Connection;
+
+use crate::db::DbError;
+
+/// The tables that this version reads and writes.
+const TABLES: [&str; 10] = [
+    "users",
+    "sessions",
+    "traces",
+    "spans",
+    "trace_search",
+    "prompts",
+    "prompt_versions",
+    "prompt_search",
+    "rollups",
+    "rollup_cursor",
+];
+
+/// Checks that every table is there.
+///
+/// # Errors
+/// `Schema` names the first table that is missing; anything else means that the database cannot be read.
+pub fn check(conn: &Connection) -> Result<(), DbError> {
+    let mut find =
+        conn.prepare_cached("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")?;
+    for table in TABLES {
+        if !find.exists([table])? {
+            return Err(DbError::Schema(format!(
+                "schema: table `{table}` is missing"
+            )));
+        }
+    }
+    warm_up(conn)
+}
+
+/// Touches every segment of the search index, so that the first search after a start is not the slow one.
+fn warm_up(conn: &Connection) -> Result<(), DbError> {
+    conn.prepare_cached("SELECT count(*), sum(length(block)) FROM search_segments")
+        .and_then(|mut query| query.query_row([], |_| Ok(())))
+        .map_err(|error| DbError::Schema(format!("index warm-up: {error}")))
+}

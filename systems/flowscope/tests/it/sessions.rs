@@ -1,0 +1,65 @@
+//! Sign-in over several instances.
+
+use serde_json::json;
+
+use crate::harness::{Database, Instance, PASSWORD, USER};
+use crate::http;
+
+#[test]
+fn a_session_holds_in_every_instance_until_it_is_closed_in_one() {
+    let database = Database::migrated();
+    let (one, other) = (Instance::ready(&database), Instance::ready(&database));
+    assert_eq!(one.get("/api/traces").status, 401);
+    let here = one.sign_in();
+    let there = other.session(&here.token);
+    assert_eq!(there.get("/api/session").json()["user"], USER);
+    assert_eq!(there.request("DELETE", "/api/session", None).status, 204);
+    assert_eq!(here.get("/api/traces").status, 401);
+}
+
+#[test]
+fn only_the_right_password_signs_in_and_no_token_is_kept() {
+    let database = Database::migrated();
+    let instance = Instance::ready(&database);
+    for (user, password) in [(USER, "wrong"), ("nobody", PASSWORD), ("", "")] {
+        let body = json!({ "user": user, "password": password });
+        let answer = http::request(&instance.address, "POST", "/api/session", &[], Some(&body));
+        assert_eq!(answer.status, 401, "{user} {password}");
+    }
+    let session = instance.sign_in();
+    let kept: Vec<u8> = database
+        .open()
+        .query_row("SELECT token_hash FROM sessions", [], |row| row.get(0))
+        .unwrap();
+    assert_ne!(kept, session.token.as_bytes());
+}
+
+#[test]
+fn the_cookie_is_as_good_as_the_token() {
+    let database = Database::migrated();
+    let instance = Instance::ready(&database);
+    let body = json!({ "user": USER, "password": PASSWORD });
+    let answer = http::request(&instance.address, "POST", "/api/session", &[], Some(&body));
+    let cookie = answer
+        .head
+        .lines()
+        .find_map(|line| line.strip_prefix("set-cookie: "))
+        .unwrap();
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"));
+    let pair = cookie.split(';').next().unwrap();
+    let header = format!("Cookie: other=1; {pair}");
+    let answer = http::request(&instance.address, "GET", "/api/session", &[&header], None);
+    assert_eq!(answer.status, 200);
+}
+
+#[test]
+fn instances_that_start_together_create_one_first_user() {
+    let database = Database::migrated();
+    let instances: Vec<_> = (0..4)
+        .map(|n| Instance::with_first_user(&database, &format!("user-{n}")))
+        .collect();
+    for instance in &instances {
+        instance.becomes_ready();
+    }
+    assert_eq!(database.number("SELECT count(*) FROM users"), 1);
+}
