@@ -1,0 +1,105 @@
+# The commands of this repository. `make help` lists them.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# Where rustup puts cargo, for a shell that has not been opened anew since.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+export CARGO_TERM_PROGRESS_WHEN ?= never
+
+# Incremental files only pay off for whoever builds again and again.
+ifdef CI
+export CARGO_INCREMENTAL := 0
+endif
+
+RUST := 1.90
+FLOWSCOPE := --manifest-path systems/flowscope/Cargo.toml
+
+.PHONY: help try test lint kill figures bench setup need clean
+
+help:
+	@echo "make try     rehearse FlowScope: local, staging, production, and back, under load"
+	@echo "make test    format, lints and all tests but the slow ones"
+	@echo "make lint    format and lints"
+	@echo "make kill    slow: kill the agent at every point of every step"
+	@echo "make figures run the tests that count, and show their counts"
+	@echo "make bench   slow: the gateway beside others, in one run"
+	@echo "make setup   install what is missing (Debian, as root)"
+	@echo "make clean   remove what was built"
+
+try: need
+	cargo build --locked --release -p tow
+	./target/release/tow -C systems/flowscope rehearse --prove
+
+# FlowScope is a workspace of its own; in one target folder it shares what both depend on.
+test: lint
+	cargo test --locked --workspace
+	cargo test --locked $(FLOWSCOPE) --target-dir target
+
+lint: need
+	cargo fmt --check --all
+	cargo fmt --check $(FLOWSCOPE)
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked $(FLOWSCOPE) --target-dir target --all-targets -- -D warnings
+
+# `make test` takes each step at one of its points; this takes every step at every point.
+kill: need
+	cargo build --locked -p tow --examples
+	TOWPATH_KILL_ALL=1 cargo test --locked -p tow --test suite -- --nocapture kill:: crash::
+
+# The counts that the tests print, each zero with its denominator.
+figures: need
+	cargo build --locked -p tow --examples
+	cargo test --locked -p towpath-gateway -p towpath-shim -- --nocapture 2>&1 | grep -E '[0-9] (of|failed|kills|lost)|test result'
+	cargo test --locked -p tow --test suite -- --nocapture 2>&1 | grep -E '[0-9] (of|failed|kills|lost|upgrades)|test result'
+
+bench: need
+	bench/gateway
+
+# Says what is missing, with the line that installs it.
+need:
+	@missing=; \
+	command -v git > /dev/null || missing="$$missing git"; \
+	command -v cc > /dev/null || missing="$$missing gcc libc6-dev"; \
+	command -v python3 > /dev/null || missing="$$missing python3"; \
+	if [ -n "$$missing" ]; then \
+	  echo "missing:$$missing"; \
+	  echo "  as root: apt-get install -y$$missing"; \
+	  echo "  or let 'make setup' install it"; \
+	  exit 1; \
+	fi
+	@have=$$(cargo --version 2> /dev/null | cut -d' ' -f2); \
+	if [ -z "$$have" ]; then \
+	  echo "missing: Rust $(RUST) or later"; \
+	elif [ "$$(printf '%s\n' $(RUST) "$$have" | sort -V | head -1)" != $(RUST) ]; then \
+	  echo "too old: Rust $$have; it has to be $(RUST) or later"; \
+	elif ! cargo clippy --version > /dev/null 2>&1 || ! cargo fmt --version > /dev/null 2>&1; then \
+	  echo "missing: clippy or rustfmt"; \
+	  echo "  rustup component add clippy rustfmt"; \
+	  exit 1; \
+	else \
+	  exit 0; \
+	fi; \
+	echo "  curl --proto '=https' -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal -c clippy,rustfmt"; \
+	echo "  or let 'make setup' install it"; \
+	exit 1
+
+# Debian packages as root; Rust for whoever calls it, unless there is some.
+setup:
+	@packages=; \
+	command -v git > /dev/null || packages="$$packages git"; \
+	command -v cc > /dev/null || packages="$$packages gcc libc6-dev"; \
+	command -v python3 > /dev/null || packages="$$packages python3"; \
+	command -v cargo > /dev/null || command -v curl > /dev/null || packages="$$packages curl ca-certificates"; \
+	if [ -n "$$packages" ]; then \
+	  if [ "$$(id -u)" != 0 ]; then echo "as root: apt-get install -y$$packages"; exit 1; fi; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$packages; \
+	fi
+	@if ! command -v cargo > /dev/null; then \
+	  curl --proto '=https' -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal -c clippy,rustfmt; \
+	fi
+	@$(MAKE) --no-print-directory need && echo "all is there"
+
+clean:
+	cargo clean
+	rm -rf systems/*/target systems/*/.tow

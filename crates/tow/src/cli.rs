@@ -1,0 +1,297 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  tow check                      is the manifest right, for every environment?
+  tow up                         run the source tree here
+  tow deploy -e staging          build the committed tree and bring it into staging
+  tow promote -e production      bring what runs in staging into production
+  tow rollback -e production     go back to the version before
+  tow rehearse                   all of that in a scratch folder, under load
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 invalid (nothing touched),
+4 refused (nothing touched), 5 failed and undone, 6 stuck (a person is needed).";
+
+/// Carries an application from this machine to production, and back.
+#[derive(Parser)]
+#[command(name = "tow", version = crate::version(), after_help = EXAMPLES, arg_required_else_help = true)]
+pub struct Cli {
+    /// Folder of the application; by default the nearest one upwards with a `tow.toml`.
+    #[arg(short = 'C', long, global = true, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Folder that holds the state of environments on this machine (`APP/ENV` below it).
+    #[arg(
+        long,
+        global = true,
+        env = "TOWPATH_STATE",
+        hide_env_values = true,
+        value_name = "DIR"
+    )]
+    pub state: Option<PathBuf>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The environment a command is about, where `local` is meant when nothing is said.
+#[derive(Args, Clone)]
+pub struct Here {
+    /// Environment.
+    #[arg(short, long = "env", value_name = "ENV", default_value = "local")]
+    pub environment: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The environment a command changes; it must be said.
+#[derive(Args, Clone)]
+pub struct There {
+    /// Environment.
+    #[arg(short, long = "env", value_name = "ENV")]
+    pub environment: String,
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Check the manifest for every environment; nothing is started.
+    Check(commands::Check),
+    /// Show what the manifest means in one environment.
+    Config(commands::Config),
+    /// Run the source tree on this machine.
+    Up(commands::Up),
+    /// Stop everything; data stays.
+    Down(commands::Down),
+    /// Show instances: state, port, CPU, memory.
+    Ps(commands::Ps),
+    /// Show logs.
+    Logs(commands::Logs),
+    /// Build the committed tree and bring it in.
+    Deploy(commands::Deploy),
+    /// Bring in the very release that runs in the environment before.
+    Promote(commands::Promote),
+    /// Go back to the version before, or to a named release.
+    Rollback(commands::Rollback),
+    /// Undo the run under way.
+    Cancel(commands::Cancel),
+    /// List releases.
+    Releases(commands::Releases),
+    /// Show what serves, what is warm, what is under way, and what to do.
+    Status(commands::Status),
+    /// Rehearse the whole way in a scratch folder, under the declared load.
+    Rehearse(commands::Rehearse),
+    /// Work on this machine's agents.
+    Server(commands::Server),
+    /// Print the completion script of a shell.
+    Completion(commands::Completion),
+    /// Print the JSON Schema of `tow.toml`.
+    Schema,
+    #[command(hide = true)]
+    Agent(commands::Agent),
+    #[command(hide = true)]
+    Gateway(commands::Gateway),
+    #[command(hide = true)]
+    Shim(commands::Shim),
+}
+
+/// The arguments of each command.
+pub mod commands {
+    use super::{Args, Here, PathBuf, Subcommand, There};
+    use clap_complete::Shell;
+
+    #[derive(Args)]
+    pub struct Check {
+        /// Print JSON.
+        #[arg(long)]
+        pub json: bool,
+    }
+
+    #[derive(Args)]
+    pub struct Config {
+        #[command(flatten)]
+        pub here: Here,
+        /// Say where each value comes from.
+        #[arg(long)]
+        pub explain: bool,
+    }
+
+    #[derive(Args)]
+    pub struct Up {
+        #[command(flatten)]
+        pub here: Here,
+        /// Say what would be done, and do nothing.
+        #[arg(long)]
+        pub dry_run: bool,
+    }
+
+    #[derive(Args)]
+    pub struct Down {
+        #[command(flatten)]
+        pub here: Here,
+        /// Say what would be done, and do nothing.
+        #[arg(long)]
+        pub dry_run: bool,
+    }
+
+    #[derive(Args)]
+    pub struct Ps {
+        #[command(flatten)]
+        pub here: Here,
+    }
+
+    #[derive(Args)]
+    #[command(after_help = "Examples:\n  tow logs web\n  tow logs web -e production --follow")]
+    pub struct Logs {
+        /// Service; all of them when not given. `gateway` and `build` have logs too.
+        pub service: Option<String>,
+        #[command(flatten)]
+        pub here: Here,
+        /// Go on with what is written from now on.
+        #[arg(short, long)]
+        pub follow: bool,
+        /// Lines shown.
+        #[arg(short = 'n', long, default_value_t = 100)]
+        pub lines: usize,
+    }
+
+    #[derive(Args)]
+    #[command(after_help = "Examples:\n  tow deploy -e staging\n  tow deploy -e staging --dry-run")]
+    pub struct Deploy {
+        #[command(flatten)]
+        pub there: There,
+        /// Deploy HEAD although there are changes that are not committed.
+        #[arg(long)]
+        pub allow_dirty: bool,
+        /// Return only when the window is over.
+        #[arg(long)]
+        pub wait: bool,
+    }
+
+    #[derive(Args)]
+    #[command(after_help = "Example:\n  tow promote -e production")]
+    pub struct Promote {
+        #[command(flatten)]
+        pub there: There,
+        /// Return only when the window is over.
+        #[arg(long)]
+        pub wait: bool,
+    }
+
+    #[derive(Args)]
+    #[command(
+        after_help = "Examples:\n  tow rollback -e production\n  tow rollback r41 -e production --dry-run"
+    )]
+    pub struct Rollback {
+        /// Release; the last good one when not given.
+        pub to: Option<String>,
+        #[command(flatten)]
+        pub there: There,
+    }
+
+    #[derive(Args)]
+    pub struct Cancel {
+        /// Environment.
+        #[arg(short, long = "env", value_name = "ENV")]
+        pub environment: String,
+        /// Print JSON.
+        #[arg(long)]
+        pub json: bool,
+    }
+
+    #[derive(Args)]
+    pub struct Releases {
+        #[command(flatten)]
+        pub here: Here,
+    }
+
+    #[derive(Args)]
+    pub struct Status {
+        #[command(flatten)]
+        pub here: Here,
+    }
+
+    #[derive(Args)]
+    #[command(
+        after_help = "Examples:\n  tow rehearse\n  tow rehearse --prove\n  tow rehearse --sabotage skip-drain"
+    )]
+    pub struct Rehearse {
+        /// Plant a fault, to see that it is found: the rehearsal must fail.
+        #[arg(long, value_name = "FAULT", value_parser = ["drop-write", "early-kill", "skip-drain", "double-worker"])]
+        pub sabotage: Option<String>,
+        /// After the rehearsal, plant every fault in turn and see that each is found.
+        #[arg(long, conflicts_with = "sabotage")]
+        pub prove: bool,
+        /// Requests at least; by default as declared in `[rehearse]`.
+        #[arg(long)]
+        pub requests: Option<u64>,
+        /// Acknowledged writes at least; by default as declared in `[rehearse]`.
+        #[arg(long)]
+        pub writes: Option<u64>,
+        /// Folder to work in, which must not exist; by default a temporary one.
+        #[arg(long, value_name = "DIR")]
+        pub scratch: Option<PathBuf>,
+        /// Leave the scratch folder, for looking at.
+        #[arg(long)]
+        pub keep: bool,
+        /// Leave out running the source tree first.
+        #[arg(long)]
+        pub skip_local: bool,
+        /// Print JSON.
+        #[arg(long)]
+        pub json: bool,
+    }
+
+    #[derive(Args)]
+    pub struct Server {
+        #[command(subcommand)]
+        pub command: ServerCommand,
+    }
+
+    #[derive(Subcommand)]
+    pub enum ServerCommand {
+        /// Have an environment's agent and gateway become this build, under load.
+        Upgrade {
+            #[command(flatten)]
+            here: Here,
+        },
+    }
+
+    #[derive(Args)]
+    #[command(after_help = "Example:\n  tow completion bash > /etc/bash_completion.d/tow")]
+    pub struct Completion {
+        /// Shell.
+        pub shell: Shell,
+    }
+
+    #[derive(Args)]
+    pub struct Agent {
+        #[arg(long)]
+        pub app: String,
+        #[arg(long)]
+        pub environment: String,
+        #[arg(long)]
+        pub dir: PathBuf,
+        #[arg(long)]
+        pub rehearsal: bool,
+    }
+
+    #[derive(Args)]
+    pub struct Gateway {
+        pub socket: PathBuf,
+        pub state: PathBuf,
+    }
+
+    #[derive(Args)]
+    pub struct Shim {
+        pub dir: PathBuf,
+    }
+}

@@ -1,0 +1,95 @@
+//! What needs the manifest alone.
+
+use towpath::agent::api::Trouble;
+use towpath::config;
+use towpath::diagnostic::Diagnostic;
+use towpath::manifest::Manifest;
+
+use super::Ending;
+use crate::cli::Cli;
+use crate::cli::commands::{Check, Config};
+use crate::place::App;
+use crate::{out, render};
+
+/// `tow check`.
+pub fn check(cli: &Cli, arguments: &Check) -> Ending {
+    let path = root(cli)?.join("tow.toml");
+    let text = std::fs::read(&path).map_err(|error| super::inner::failed(&error))?;
+    let report = config::check_text("tow.toml", &String::from_utf8_lossy(&text));
+    let count = report.diagnostics.len();
+    if arguments.json {
+        out::json(&report);
+    } else if count > 0 {
+        out::note(report.render(out::is_colourful()).trim_end());
+    } else {
+        let environments = Manifest::parse("tow.toml", &report.text)
+            .map(|manifest| manifest.environments().join(", "));
+        out::say(format!(
+            "{}: right for {}",
+            path.display(),
+            environments.unwrap_or_default()
+        ));
+    }
+    Ok(if report.has_errors() { 3 } else { 0 })
+}
+
+/// The folder only: the manifest in it may be wrong.
+fn root(cli: &Cli) -> Result<std::path::PathBuf, Trouble> {
+    let start = cli
+        .dir
+        .clone()
+        .unwrap_or(std::env::current_dir().unwrap_or_default());
+    let found = start
+        .ancestors()
+        .find(|dir| dir.join("tow.toml").is_file())
+        .map(std::path::Path::to_owned);
+    found.ok_or_else(|| {
+        let text = format!(
+            "there is no `tow.toml` in `{}` or above it",
+            start.display()
+        );
+        let diagnostic = Diagnostic::error("manifest::missing", text)
+            .help("go to the application's folder, or name it with -C");
+        Trouble {
+            exit: 3,
+            diagnostic,
+        }
+    })
+}
+
+/// `tow config`.
+pub fn config(cli: &Cli, arguments: &Config) -> Ending {
+    let app = App::find(cli)?;
+    let place = app.place(&arguments.here.environment)?;
+    let invalid = |report| out::invalid_manifest(&report, arguments.here.json);
+    let manifest = Manifest::parse("tow.toml", &app.text).map_err(invalid)?;
+    let resolved = config::resolve(&manifest, &place.environment).map_err(invalid)?;
+    let explained = config::explain(&manifest, &place.environment);
+    match (arguments.here.json, arguments.explain) {
+        (true, true) => out::json(&explained),
+        (true, false) => out::json(&resolved),
+        (false, explain) => {
+            let row = |one: &config::Explained| {
+                let mut row = vec![one.path.clone(), render::short(&one.value, 60)];
+                row.extend(explain.then(|| one.origin.to_string()));
+                row
+            };
+            let header: &[&str] = if explain {
+                &["KEY", "VALUE", "FROM"]
+            } else {
+                &["KEY", "VALUE"]
+            };
+            out::say(render::table(
+                header,
+                &explained.iter().map(row).collect::<Vec<_>>(),
+            ));
+        }
+    }
+    Ok(0)
+}
+
+/// `tow schema`.
+pub fn schema() -> Ending {
+    out::json(&towpath::manifest::schema());
+    Ok(0)
+}

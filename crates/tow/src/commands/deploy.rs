@@ -1,0 +1,352 @@
+//! Bringing releases in, and going back.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::time::sleep;
+use towpath::agent::api::{Accepted, Begin, Begun, Offer, Status, Trouble, What};
+use towpath::agent::{Client, ClientError};
+use towpath::build;
+use towpath::config;
+use towpath::diagnostic::Diagnostic;
+use towpath::id::{Digest, ReleaseId};
+use towpath::manifest::Manifest;
+use towpath::state::StoredRelease;
+
+use super::Ending;
+use crate::cli::Cli;
+use crate::cli::commands::{Cancel, Deploy, Promote, Rollback};
+use crate::follow::{Course, Tell, follow};
+use crate::place::{App, Place};
+use crate::{connect, out, times};
+
+/// A run to begin and to follow.
+pub struct Act<'a> {
+    /// Where.
+    pub place: &'a Place,
+    /// Its agent.
+    pub client: &'a Client,
+    /// What.
+    pub begin: Begin,
+    /// Whether the course is printed as JSON.
+    pub json: bool,
+}
+
+/// Who asks, for the journal.
+pub fn actor() -> String {
+    let named = ["TOWPATH_ACTOR", "SUDO_USER", "USER", "LOGNAME"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok());
+    named.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
+}
+
+/// Begins a run and follows it to its end; gives the exit code.
+pub async fn act(act: Act<'_>) -> Ending {
+    let (dry_run, json) = (act.begin.dry_run, act.json);
+    out::note(format!(
+        "{} ({}, {})",
+        act.place.environment,
+        act.place.app.name,
+        act.place.state.display()
+    ));
+    let begun: Begun = act
+        .client
+        .post("/v1/runs", &act.begin)
+        .await
+        .map_err(ClientError::into_trouble)?;
+    if let Some(price) = &begun.price {
+        out::note(format!("  {price}"));
+    }
+    if dry_run {
+        return tell_plan(&begun, json);
+    }
+    let course = follow_or_detach(&act, &begun).await?;
+    tell_course(&act, &course);
+    Ok(course.exit())
+}
+
+fn tell(json: bool) -> Tell {
+    if json { Tell::Nothing } else { Tell::Steps }
+}
+
+fn tell_plan(begun: &Begun, json: bool) -> Ending {
+    if json {
+        out::json(begun);
+        return Ok(0);
+    }
+    let to = begun.to.clone().unwrap_or("nothing".to_owned());
+    let from = begun.from.clone().unwrap_or("nothing".to_owned());
+    out::say(format!("would bring in {to} in the place of {from}:"));
+    begun
+        .steps
+        .iter()
+        .for_each(|step| out::say(format!("  {step}")));
+    Ok(0)
+}
+
+/// Ctrl-C leaves: the run belongs to the agent.
+async fn follow_or_detach(act: &Act<'_>, begun: &Begun) -> Result<Course, Trouble> {
+    tokio::select! {
+        course = follow(act.place, act.client, begun, tell(act.json)) => course,
+        _ = tokio::signal::ctrl_c() => {
+            let environment = &act.place.environment;
+            let text = format!("{} goes on without this command", begun.run);
+            let diagnostic = Diagnostic::warning("deploy::detached", text)
+                .help(format!("`tow status -e {environment}` shows it, `tow cancel -e {environment}` undoes it"));
+            Err(Trouble { exit: 1, diagnostic })
+        }
+    }
+}
+
+fn tell_course(act: &Act<'_>, course: &Course) {
+    if act.json {
+        out::json(course);
+        return;
+    }
+    let environment = &act.place.environment;
+    match &course.failure {
+        Some(failure) => {
+            out::diagnostic(failure);
+            match course.exit() {
+                5 => out::note(format!(
+                    "{} was undone: {environment} is as it was",
+                    course.run
+                )),
+                _ => out::note(format!(
+                    "{} is stuck; `tow status -e {environment}` says where",
+                    course.run
+                )),
+            }
+        }
+        None => {
+            let took = times::span(u64::try_from(course.took_ms).unwrap_or(0));
+            out::say(format!("{} is done, in {took}", course.run));
+        }
+    }
+}
+
+/// `tow deploy`.
+pub async fn deploy(cli: &Cli, arguments: &Deploy) -> Ending {
+    let app = App::find(cli)?;
+    let place = app.place(&arguments.there.environment)?;
+    let source = build::commit_of(&app.root, arguments.allow_dirty)
+        .map_err(|error| not_committed(&error))?;
+    let archive = build::pack_head(&app.root).map_err(|error| not_committed(&error))?;
+    let tree = Digest::of(&archive);
+    if source.dirty {
+        out::note("changes that are not committed are left out");
+    }
+    let client = connect::agent(&place).await?;
+    client
+        .put_blob(tree, archive)
+        .await
+        .map_err(ClientError::into_trouble)?;
+    let begin = Begin {
+        what: What::Deploy { tree, source },
+        actor: actor(),
+        dry_run: arguments.there.dry_run,
+        sabotage: None,
+    };
+    let ended = act(Act {
+        place: &place,
+        client: &client,
+        begin,
+        json: arguments.there.json,
+    })
+    .await?;
+    wait(&client, arguments.wait && !arguments.there.dry_run, ended).await
+}
+
+fn not_committed(error: &build::Error) -> Trouble {
+    let diagnostic =
+        Diagnostic::error("build::source", error.to_string()).note("nothing was touched");
+    let diagnostic = match error {
+        build::Error::Dirty(_) => {
+            diagnostic.help("commit them, or deploy without them: --allow-dirty")
+        }
+        _ => diagnostic.help("a deployment is of a commit: make one"),
+    };
+    Trouble {
+        exit: 3,
+        diagnostic,
+    }
+}
+
+/// Until the window is over: then going back is no longer a switch.
+async fn wait(client: &Client, wait: bool, ended: u8) -> Ending {
+    if !wait || ended != 0 {
+        return Ok(ended);
+    }
+    loop {
+        let status: Status = client
+            .get("/v1/status")
+            .await
+            .map_err(ClientError::into_trouble)?;
+        if status.warm.is_none() && status.run.is_none() {
+            let rolled_back = status
+                .ended
+                .first()
+                .is_some_and(|run| run.operation == towpath::release::Operation::Rollback);
+            return Ok(if rolled_back { 5 } else { 0 });
+        }
+        sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// `tow promote`.
+pub async fn promote(cli: &Cli, arguments: &Promote) -> Ending {
+    let app = App::find(cli)?;
+    let place = app.place(&arguments.there.environment)?;
+    let from = app.place(&environment_before(&app, &place)?)?;
+    let client = connect::agent(&place).await?;
+    let release = carry(
+        &connect::agent(&from).await?,
+        &from,
+        &client,
+        arguments.there.json,
+    )
+    .await?;
+    let begin = Begin {
+        what: What::Promote { release },
+        actor: actor(),
+        dry_run: arguments.there.dry_run,
+        sabotage: None,
+    };
+    let ended = act(Act {
+        place: &place,
+        client: &client,
+        begin,
+        json: arguments.there.json,
+    })
+    .await?;
+    wait(&client, arguments.wait && !arguments.there.dry_run, ended).await
+}
+
+/// The environment that releases come from on their way to `place`.
+fn environment_before(app: &App, place: &Place) -> Result<String, Trouble> {
+    let manifest = Manifest::parse("tow.toml", &app.text);
+    let config = manifest.and_then(|manifest| config::resolve(&manifest, &place.environment));
+    let way = config.map(|config| config.promote).unwrap_or_default();
+    let at = way.iter().position(|name| *name == place.environment);
+    at.and_then(|at| at.checked_sub(1))
+        .map(|at| way[at].clone())
+        .ok_or_else(|| {
+            let text = format!(
+                "`{}` stands behind no other environment in `promote`",
+                place.environment
+            );
+            let diagnostic = Diagnostic::error("promote::no-way", text)
+                .note("nothing was touched")
+                .help(format!(
+                    "tow.toml says: promote = {way:?}; use `tow deploy` for the first of them"
+                ));
+            Trouble {
+                exit: 3,
+                diagnostic,
+            }
+        })
+}
+
+/// Carries the release that is live in `from`, with the artifacts that are missing in `to`. What
+/// crosses is the signed record and blobs, as between two machines.
+pub async fn carry(
+    from: &Client,
+    place: &Place,
+    to: &Client,
+    quiet: bool,
+) -> Result<ReleaseId, Trouble> {
+    let status: Status = from
+        .get("/v1/status")
+        .await
+        .map_err(ClientError::into_trouble)?;
+    let live = status
+        .live
+        .and_then(|live| live.release)
+        .ok_or_else(|| nothing_live(place))?;
+    let stored: StoredRelease = from
+        .get(&format!("/v1/releases/{live}"))
+        .await
+        .map_err(ClientError::into_trouble)?;
+    let offer = Offer {
+        record: stored.record,
+        signature: stored.signature,
+        key: stored.key,
+    };
+    let accepted: Accepted = to
+        .post("/v1/releases", &offer)
+        .await
+        .map_err(ClientError::into_trouble)?;
+    let bar = (out::is_watched() && !quiet && !accepted.missing.is_empty()).then(|| {
+        let style = ProgressStyle::with_template("  carrying artifacts {bar:30} {pos}/{len}");
+        let bar = ProgressBar::new(accepted.missing.len() as u64);
+        style
+            .map(|style| bar.clone().with_style(style))
+            .unwrap_or(bar)
+    });
+    for digest in accepted.missing {
+        from.copy_blob(digest, to)
+            .await
+            .map_err(ClientError::into_trouble)?;
+        bar.iter().for_each(|bar| bar.inc(1));
+    }
+    bar.iter().for_each(ProgressBar::finish_and_clear);
+    Ok(accepted.release)
+}
+
+fn nothing_live(place: &Place) -> Trouble {
+    let text = format!("no release is live in {}", place.environment);
+    let help = format!("`tow deploy -e {}` first", place.environment);
+    Trouble {
+        exit: 4,
+        diagnostic: Diagnostic::error("promote::nothing", text)
+            .note("nothing was touched")
+            .help(help),
+    }
+}
+
+/// `tow rollback`.
+pub async fn rollback(cli: &Cli, arguments: &Rollback) -> Ending {
+    let place = App::find(cli)?.place(&arguments.there.environment)?;
+    let to = arguments
+        .to
+        .as_deref()
+        .map(str::parse::<ReleaseId>)
+        .transpose()
+        .map_err(|error| Trouble {
+            exit: 2,
+            diagnostic: Diagnostic::error("rollback::release", error.to_string()),
+        })?;
+    let client = connect::agent(&place).await?;
+    let begin = Begin {
+        what: What::Rollback { to },
+        actor: actor(),
+        dry_run: arguments.there.dry_run,
+        sabotage: None,
+    };
+    act(Act {
+        place: &place,
+        client: &client,
+        begin,
+        json: arguments.there.json,
+    })
+    .await
+}
+
+/// `tow cancel`.
+pub async fn cancel(cli: &Cli, arguments: &Cancel) -> Ending {
+    let place = App::find(cli)?.place(&arguments.environment)?;
+    let client = connect::agent(&place).await?;
+    out::note(format!("{} ({})", place.environment, place.app.name));
+    let begun: Begun = client
+        .post("/v1/cancel", &actor())
+        .await
+        .map_err(ClientError::into_trouble)?;
+    let course = follow(&place, &client, &begun, tell(arguments.json)).await?;
+    if arguments.json {
+        out::json(&course);
+    } else {
+        out::say(format!("{} is {}", course.run, course.outcome));
+    }
+    // Undone is what was asked for.
+    Ok(if course.exit() == 5 { 0 } else { course.exit() })
+}

@@ -1,0 +1,64 @@
+//! The processes that Towpath starts itself.
+
+use std::os::unix::process::CommandExt;
+
+use towpath::agent::api::Trouble;
+use towpath::agent::{End, Error, Options, serve};
+use towpath::diagnostic::Diagnostic;
+
+use super::Ending;
+use crate::cli::commands::{Agent, Gateway, Shim};
+use crate::version;
+
+/// A failure with nothing to add.
+pub fn failed(error: &dyn std::fmt::Display) -> Trouble {
+    Trouble {
+        exit: 1,
+        diagnostic: Diagnostic::error("tow::failed", error.to_string()),
+    }
+}
+
+/// The parent of one process tree.
+pub fn shim(arguments: &Shim) -> Ending {
+    towpath::supervise::shim(&arguments.dir)
+        .map(|()| 0)
+        .map_err(|error| failed(&error))
+}
+
+/// The gateway of one environment.
+pub fn gateway(arguments: &Gateway) -> Ending {
+    let Gateway { socket, state } = arguments;
+    towpath::release::gateway(socket, state, version())
+        .map(|()| 0)
+        .map_err(|error| failed(&error))
+}
+
+/// The agent of one environment.
+pub async fn agent(arguments: &Agent) -> Ending {
+    // A session of its own: it must not end with the terminal that happened to start it.
+    let _ = rustix::process::setsid();
+    let tow = std::env::current_exe().map_err(|error| failed(&error))?;
+    let options = Options {
+        app: arguments.app.clone(),
+        environment: arguments.environment.clone(),
+        state: arguments.dir.clone(),
+        tow,
+        version: version().to_owned(),
+        rehearsal: arguments.rehearsal,
+    };
+    match serve(options).await {
+        Ok(End::Exit) => Ok(0),
+        Ok(End::Become(program)) => {
+            // The process stays the same, so its children stay its own.
+            let error = std::process::Command::new(program)
+                .args(std::env::args_os().skip(1))
+                .exec();
+            Err(failed(&error))
+        }
+        Err(error @ Error::State(towpath::state::Error::Taken { .. })) => Err(Trouble {
+            exit: 4,
+            ..failed(&error)
+        }),
+        Err(error) => Err(failed(&error)),
+    }
+}

@@ -1,0 +1,95 @@
+//! The commands, one file each where there is more to it than a question and an answer.
+
+mod check;
+mod deploy;
+mod inner;
+mod local;
+mod look;
+mod rehearse;
+mod server;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use towpath::agent::api::Trouble;
+
+use crate::cli::{Cli, Command};
+use crate::out;
+
+/// How a command ends: an exit code that is no failure of the command's own, or what failed.
+type Ending = Result<u8, Trouble>;
+
+/// Reads the arguments, runs the command, gives its exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let as_json = wants_json(&cli.command);
+    let ended = run(cli);
+    ExitCode::from(ended.unwrap_or_else(|trouble| {
+        out::trouble(&trouble, as_json);
+        trouble.exit
+    }))
+}
+
+fn run(cli: Cli) -> Ending {
+    match &cli.command {
+        // These are many and long-lived, or must not have an event loop of their own.
+        Command::Shim(arguments) => return inner::shim(arguments),
+        Command::Gateway(arguments) => return inner::gateway(arguments),
+        Command::Completion(arguments) => {
+            let mut script = Vec::new();
+            clap_complete::generate(arguments.shell, &mut Cli::command(), "tow", &mut script);
+            out::say(String::from_utf8_lossy(&script).trim_end());
+            return Ok(0);
+        }
+        _ => {}
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|error| inner::failed(&error))?;
+    let ended = runtime.block_on(dispatch(&cli));
+    runtime.shutdown_background();
+    ended
+}
+
+async fn dispatch(cli: &Cli) -> Ending {
+    match &cli.command {
+        Command::Check(arguments) => check::check(cli, arguments),
+        Command::Config(arguments) => check::config(cli, arguments),
+        Command::Schema => check::schema(),
+        Command::Up(arguments) => local::up(cli, arguments).await,
+        Command::Down(arguments) => local::down(cli, arguments).await,
+        Command::Ps(arguments) => look::ps(cli, arguments).await,
+        Command::Logs(arguments) => look::logs(cli, arguments).await,
+        Command::Status(arguments) => look::status(cli, arguments).await,
+        Command::Releases(arguments) => look::releases(cli, arguments).await,
+        Command::Deploy(arguments) => deploy::deploy(cli, arguments).await,
+        Command::Promote(arguments) => deploy::promote(cli, arguments).await,
+        Command::Rollback(arguments) => deploy::rollback(cli, arguments).await,
+        Command::Cancel(arguments) => deploy::cancel(cli, arguments).await,
+        Command::Rehearse(arguments) => rehearse::rehearse(cli, arguments).await,
+        Command::Server(arguments) => server::server(cli, arguments).await,
+        Command::Agent(arguments) => inner::agent(arguments).await,
+        Command::Completion(_) | Command::Gateway(_) | Command::Shim(_) => Ok(0),
+    }
+}
+
+fn wants_json(command: &Command) -> bool {
+    match command {
+        Command::Check(arguments) => arguments.json,
+        Command::Config(arguments) => arguments.here.json,
+        Command::Up(arguments) => arguments.here.json,
+        Command::Down(arguments) => arguments.here.json,
+        Command::Ps(arguments) => arguments.here.json,
+        Command::Logs(arguments) => arguments.here.json,
+        Command::Status(arguments) => arguments.here.json,
+        Command::Releases(arguments) => arguments.here.json,
+        Command::Deploy(arguments) => arguments.there.json,
+        Command::Promote(arguments) => arguments.there.json,
+        Command::Rollback(arguments) => arguments.there.json,
+        Command::Cancel(arguments) => arguments.json,
+        Command::Rehearse(arguments) => arguments.json,
+        _ => false,
+    }
+}

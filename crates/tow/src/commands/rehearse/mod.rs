@@ -1,0 +1,143 @@
+//! `tow rehearse`: the whole way of a release, there and back, in a scratch folder and under the
+//! load that the application declares.
+//!
+//! Local, staging and production are three agents with states of their own; what crosses between
+//! them crosses as it would between machines. The rehearsal passes only if every request was
+//! answered, every acknowledged write is found once, every number the application counts itself is
+//! zero, the way back took less than a second, and the broken version was refused.
+
+mod report;
+mod round;
+mod scratch;
+mod stage;
+
+use towpath::agent::api::Trouble;
+use towpath::config::{self, Config};
+use towpath::diagnostic::Diagnostic;
+use towpath::manifest::Manifest;
+
+use super::Ending;
+use crate::cli::Cli;
+use crate::cli::commands::Rehearse;
+use crate::out;
+use crate::place::App;
+use report::Report;
+use round::{Fault, Goal};
+use scratch::Scratch;
+use stage::Stage;
+
+/// Requests and writes of a round that only has to find a planted fault.
+const PROOF: Goal = Goal {
+    requests: 6_000,
+    writes: 1_200,
+};
+
+/// `tow rehearse`.
+pub async fn rehearse(cli: &Cli, arguments: &Rehearse) -> Ending {
+    let app = App::find(cli)?;
+    let config = last_environment(&app)?;
+    let scratch = Scratch::make(&app, &config, arguments)?;
+    out::note(format!(
+        "rehearsing {} in {}",
+        app.name,
+        scratch.dir.display()
+    ));
+    let stage = Stage::open(&scratch, &config)?;
+    let performed = tokio::select! {
+        performed = perform(&stage, &scratch, &config, arguments) => performed,
+        _ = tokio::signal::ctrl_c() => Err(interrupted()),
+    };
+    stage.strike().await;
+    if arguments.keep || arguments.scratch.is_some() {
+        out::note(format!("left for looking at: {}", scratch.dir.display()));
+    } else {
+        scratch.remove();
+    }
+    let report = performed?;
+    if arguments.json {
+        out::json(&report);
+    } else {
+        out::say(report.render());
+    }
+    Ok(u8::from(!report.passed))
+}
+
+fn interrupted() -> Trouble {
+    let diagnostic = Diagnostic::error("rehearse::interrupted", "the rehearsal was interrupted")
+        .note("everything it started is stopped");
+    Trouble {
+        exit: 1,
+        diagnostic,
+    }
+}
+
+async fn perform(
+    stage: &Stage,
+    scratch: &Scratch,
+    config: &Config,
+    arguments: &Rehearse,
+) -> Result<Report, Trouble> {
+    let declared = &config.rehearse.as_ref().ok_or_else(undeclared)?;
+    let goal = Goal {
+        requests: arguments.requests.unwrap_or(declared.requests),
+        writes: arguments.writes.unwrap_or(declared.writes),
+    };
+    let mut report = Report::default();
+    if !arguments.skip_local {
+        stage.local(&mut report).await?;
+    }
+    stage.first(&mut report).await?;
+    stage.next(scratch, &mut report).await?;
+    let fault = arguments.sabotage.as_deref().and_then(Fault::named);
+    report.round = Some(round::round(stage, Some(scratch), fault, goal, &mut report.steps).await?);
+    report.sabotage = arguments.sabotage.clone();
+    if arguments.prove {
+        for fault in Fault::all() {
+            let round = round::round(stage, None, Some(fault), PROOF, &mut report.steps).await?;
+            report.faults.push(round);
+        }
+    }
+    report.judge();
+    Ok(report)
+}
+
+/// The configuration of the environment at the end of the way.
+fn last_environment(app: &App) -> Result<Config, Trouble> {
+    let invalid = |report| out::invalid_manifest(&report, false);
+    let manifest = Manifest::parse("tow.toml", &app.text).map_err(invalid)?;
+    let first = config::resolve(&manifest, "local").map_err(invalid)?;
+    let [_, .., last] = first.promote.as_slice() else {
+        return Err(no_way());
+    };
+    let config = config::resolve(&manifest, last).map_err(invalid)?;
+    match (&config.traffic, &config.rehearse) {
+        (Some(_), Some(_)) => Ok(config),
+        _ => Err(undeclared()),
+    }
+}
+
+fn no_way() -> Trouble {
+    let diagnostic = Diagnostic::error(
+        "rehearse::no-way",
+        "`promote` names less than two environments",
+    )
+    .note("nothing was touched")
+    .help("say the way a release goes: promote = [\"staging\", \"production\"]");
+    Trouble {
+        exit: 3,
+        diagnostic,
+    }
+}
+
+fn undeclared() -> Trouble {
+    let diagnostic = Diagnostic::error(
+        "rehearse::undeclared",
+        "the manifest declares no `[traffic]` and `[rehearse]`",
+    )
+    .note("nothing was touched")
+    .help("declare the load and the versions; docs/manifest.md has an example");
+    Trouble {
+        exit: 3,
+        diagnostic,
+    }
+}

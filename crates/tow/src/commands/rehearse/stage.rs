@@ -1,0 +1,238 @@
+//! The three environments, and what is done in them.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use towpath::agent::api::{Begin, Begun, Status, Trouble, What};
+use towpath::agent::{Client, ClientError};
+use towpath::build;
+use towpath::config::{Config, Traffic};
+use towpath::diagnostic::Diagnostic;
+use towpath::id::{Digest, ReleaseId};
+use towpath::release::Sabotage;
+
+use super::report::{Report, StepDone};
+use super::scratch::Scratch;
+use crate::commands::deploy::carry;
+use crate::follow::{Course, Tell, follow};
+use crate::place::{App, Place};
+use crate::{connect, out};
+
+/// Local, staging and production of a rehearsal.
+pub struct Stage {
+    local: Place,
+    /// The first environment of the way.
+    pub staging: Place,
+    /// The last.
+    pub production: Place,
+    /// The declared load.
+    pub traffic: Traffic,
+}
+
+impl Stage {
+    /// Names the environments; nothing is started.
+    pub fn open(scratch: &Scratch, config: &Config) -> Result<Stage, Trouble> {
+        let states = Some(scratch.states());
+        let committed = App::open(&scratch.source(), states.clone())?;
+        let tree = App::open(&scratch.local(), states)?;
+        let place = |app: &App, environment: &str| {
+            app.place(environment).map(|place| Place {
+                rehearsal: true,
+                ..place
+            })
+        };
+        let traffic = config.traffic.clone().ok_or_else(super::undeclared)?;
+        let (first, last) = (config.promote.first(), config.promote.last());
+        Ok(Stage {
+            local: place(&tree, "local")?,
+            staging: place(&committed, first.map_or("", String::as_str))?,
+            production: place(&committed, last.map_or("", String::as_str))?,
+            traffic,
+        })
+    }
+
+    /// Runs the source tree, looks at it, stops it.
+    pub async fn local(&self, report: &mut Report) -> Result<(), Trouble> {
+        let app = &self.local.app;
+        let what = What::Up {
+            root: app.root.clone(),
+            manifest: app.text.clone(),
+        };
+        self.must(&self.local, what, "run the source tree", report)
+            .await?;
+        self.must(&self.local, What::Down, "stop it", report)
+            .await?;
+        let client = connect::agent(&self.local).await?;
+        let _: Result<(), _> = client.post("/v1/exit", &()).await;
+        Ok(())
+    }
+
+    /// Brings the first version all the way.
+    pub async fn first(&self, report: &mut Report) -> Result<(), Trouble> {
+        self.deploy("deploy the first version", report).await?;
+        let begun = Instant::now();
+        let (release, client) = self.carry().await?;
+        let course = run(
+            &self.production,
+            &client,
+            What::Promote { release },
+            None,
+            Tell::Step,
+        )
+        .await?;
+        self.done(
+            &self.production,
+            "promote it",
+            begun,
+            course,
+            &mut report.steps,
+        )
+    }
+
+    /// Brings the next version into staging.
+    pub async fn next(&self, scratch: &Scratch, report: &mut Report) -> Result<(), Trouble> {
+        scratch.lay_next()?;
+        self.deploy("deploy the next version", report).await
+    }
+
+    async fn deploy(&self, name: &str, report: &mut Report) -> Result<(), Trouble> {
+        let begun = Instant::now();
+        out::note(format!("  ...    {:<12}{name}", self.staging.environment));
+        let (client, what) = self.archive().await?;
+        let course = run(&self.staging, &client, what, None, Tell::Step).await?;
+        self.done(&self.staging, name, begun, course, &mut report.steps)
+    }
+
+    /// Sends what is committed to staging; gives what to do with it.
+    pub async fn archive(&self) -> Result<(Client, What), Trouble> {
+        let root = &self.staging.app.root;
+        let failed = |error: build::Error| Trouble {
+            exit: 1,
+            diagnostic: Diagnostic::error("rehearse::source", error.to_string()),
+        };
+        let source = build::commit_of(root, true).map_err(failed)?;
+        let archive = build::pack_head(root).map_err(failed)?;
+        let tree = Digest::of(&archive);
+        let client = connect::agent(&self.staging).await?;
+        client
+            .put_blob(tree, archive)
+            .await
+            .map_err(ClientError::into_trouble)?;
+        Ok((client, What::Deploy { tree, source }))
+    }
+
+    /// Carries what is live in staging to production; gives its number there.
+    pub async fn carry(&self) -> Result<(ReleaseId, Client), Trouble> {
+        let from = connect::agent(&self.staging).await?;
+        let to = connect::agent(&self.production).await?;
+        Ok((carry(&from, &self.staging, &to, true).await?, to))
+    }
+
+    async fn must(
+        &self,
+        place: &Place,
+        what: What,
+        name: &str,
+        report: &mut Report,
+    ) -> Result<(), Trouble> {
+        let begun = Instant::now();
+        out::note(format!("  ...    {:<12}{name}", place.environment));
+        let client = connect::agent(place).await?;
+        let course = run(place, &client, what, None, Tell::Step).await?;
+        self.done(place, name, begun, course, &mut report.steps)
+    }
+
+    /// Notes a step that must have been done; ends the rehearsal where it was not.
+    pub fn done(
+        &self,
+        place: &Place,
+        name: &str,
+        begun: Instant,
+        course: Course,
+        steps: &mut Vec<StepDone>,
+    ) -> Result<(), Trouble> {
+        let outcome = course.outcome.clone();
+        let step = StepDone {
+            environment: place.environment.clone(),
+            step: name.to_owned(),
+            outcome: outcome.clone(),
+            took_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        };
+        out::note(step.line());
+        steps.push(step);
+        match course.failure {
+            _ if outcome == "done" => Ok(()),
+            Some(diagnostic) => Err(Trouble {
+                exit: course_exit(&outcome),
+                diagnostic,
+            }),
+            None => {
+                let text = format!("`{name}` ended as {outcome}");
+                Err(Trouble {
+                    exit: course_exit(&outcome),
+                    diagnostic: Diagnostic::error("rehearse::step", text),
+                })
+            }
+        }
+    }
+
+    /// Where an environment's gateway listens.
+    pub async fn address(&self, place: &Place) -> Result<SocketAddr, Trouble> {
+        let client = connect::agent(place).await?;
+        let status: Status = client
+            .get("/v1/status")
+            .await
+            .map_err(ClientError::into_trouble)?;
+        let address = status.listen.and_then(|listen| listen.parse().ok());
+        address.ok_or_else(|| {
+            let text = format!("{} has no gateway", place.environment);
+            Trouble {
+                exit: 1,
+                diagnostic: Diagnostic::error("rehearse::no-gateway", text),
+            }
+        })
+    }
+
+    /// Stops everything that was started.
+    pub async fn strike(&self) {
+        for place in [&self.local, &self.staging, &self.production] {
+            if !place.state.exists() {
+                continue;
+            }
+            let Ok(client) = connect::agent(place).await else {
+                continue;
+            };
+            // A run that was interrupted goes back first; one past that point ends by itself.
+            if let Ok(begun) = client.post::<Begun>("/v1/cancel", &"rehearsal").await {
+                let _ = follow(place, &client, &begun, Tell::Nothing).await;
+            }
+            let _ = run(place, &client, What::Down, None, Tell::Nothing).await;
+            let _: Result<(), _> = client.post("/v1/exit", &()).await;
+        }
+    }
+}
+
+fn course_exit(outcome: &str) -> u8 {
+    if outcome == "undone" { 5 } else { 6 }
+}
+
+/// Begins a run and follows it to its end.
+pub async fn run(
+    place: &Place,
+    client: &Client,
+    what: What,
+    sabotage: Option<Sabotage>,
+    tell: Tell,
+) -> Result<Course, Trouble> {
+    let begin = Begin {
+        what,
+        actor: "rehearsal".to_owned(),
+        dry_run: false,
+        sabotage,
+    };
+    let begun: Begun = client
+        .post("/v1/runs", &begin)
+        .await
+        .map_err(ClientError::into_trouble)?;
+    follow(place, client, &begun, tell).await
+}

@@ -1,0 +1,94 @@
+//! Finding the agent of an environment, and starting one where there is none.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use towpath::agent::api::{Status, Trouble};
+use towpath::agent::{Client, ClientError, socket};
+use towpath::diagnostic::Diagnostic;
+
+use crate::place::Place;
+
+/// A starting agent may first have to adopt, and to replace a gateway.
+const COMES_UP: Duration = Duration::from_secs(30);
+
+/// The client of the environment's agent, which is started when it is not there.
+pub async fn agent(place: &Place) -> Result<Client, Trouble> {
+    let client = Client::new(socket(&place.state));
+    if answers(&client).await {
+        return Ok(client);
+    }
+    let mut child = start(place)?;
+    let deadline = Instant::now() + COMES_UP;
+    while !answers(&client).await {
+        let code = child.try_wait().ok().flatten().map(|status| status.code());
+        if code.is_some_and(|code| code != Some(4)) || Instant::now() > deadline {
+            return Err(silent(place));
+        }
+        sleep(Duration::from_millis(20)).await;
+        // One that was refused has found another agent there, which will answer, or is on its way
+        // out and makes room.
+        if code.is_some() && !answers(&client).await {
+            child = start(place)?;
+        }
+    }
+    Ok(client)
+}
+
+async fn answers(client: &Client) -> bool {
+    !matches!(
+        client.get::<Status>("/v1/status").await,
+        Err(ClientError::Unreachable(..) | ClientError::Broken(_))
+    )
+}
+
+fn start(place: &Place) -> Result<Child, Trouble> {
+    let log = place.state.join("agent.log");
+    let failed = |error: &dyn std::fmt::Display| Trouble {
+        exit: 1,
+        diagnostic: Diagnostic::error(
+            "agent::not-started",
+            format!("the agent of {}: {error}", place.environment),
+        ),
+    };
+    std::fs::create_dir_all(&place.state).map_err(|error| failed(&error))?;
+    let out = std::fs::File::create(&log).map_err(|error| failed(&error))?;
+    let exe = std::env::current_exe().map_err(|error| failed(&error))?;
+    let mut command = Command::new(exe);
+    command.arg("agent").args([
+        "--app",
+        &place.app.name,
+        "--environment",
+        &place.environment,
+        "--dir",
+    ]);
+    command
+        .arg(&place.state)
+        .args(place.rehearsal.then_some("--rehearsal"));
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(out)
+        .current_dir("/");
+    command.spawn().map_err(|error| failed(&error))
+}
+
+fn silent(place: &Place) -> Trouble {
+    let log = place.state.join("agent.log");
+    let text = std::fs::read_to_string(&log).unwrap_or_default();
+    let mut diagnostic = Diagnostic::error(
+        "agent::not-started",
+        format!("the agent of {} does not come up", place.environment),
+    );
+    if !text.trim().is_empty() {
+        diagnostic = diagnostic.note(text.trim().to_owned());
+    }
+    let diagnostic = diagnostic
+        .note("services and gateway are as they were")
+        .help(format!("see {}", log.display()));
+    Trouble {
+        exit: 1,
+        diagnostic,
+    }
+}

@@ -1,0 +1,237 @@
+//! Following a run to its end, and saying how it goes.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+use tokio::time::sleep;
+use towpath::agent::api::{Begun, Trouble};
+use towpath::agent::{Client, ClientError};
+use towpath::diagnostic::Diagnostic;
+use towpath::state::{Kind, Row};
+
+use crate::place::Place;
+use crate::{connect, out, times};
+
+/// One step as it went.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct StepTime {
+    /// Its name.
+    pub step: String,
+    /// `ok`, `failed`, `undone`, `stuck`.
+    pub outcome: String,
+    /// From intent to result, milliseconds.
+    pub took_ms: i64,
+    /// From the run's beginning to the result, milliseconds.
+    pub at_ms: i64,
+}
+
+/// A run as it went.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Course {
+    /// The run.
+    pub run: String,
+    /// `done`, `undone`, `stuck`.
+    pub outcome: String,
+    /// From its beginning to its end, milliseconds.
+    pub took_ms: i64,
+    /// Its steps in the order of their results.
+    pub steps: Vec<StepTime>,
+    /// Why it was undone, or is stuck.
+    pub failure: Option<Diagnostic>,
+}
+
+impl Course {
+    /// The exit code that says it.
+    pub fn exit(&self) -> u8 {
+        match self.outcome.as_str() {
+            "done" => 0,
+            "undone" => 5,
+            _ => 6,
+        }
+    }
+
+    /// When a step had its result, from the run's beginning.
+    pub fn at(&self, step: &str) -> Option<i64> {
+        self.steps
+            .iter()
+            .find(|found| found.step == step && found.outcome == "ok")
+            .map(|found| found.at_ms)
+    }
+}
+
+/// How much is said on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tell {
+    /// Nothing.
+    Nothing,
+    /// The step it is at, where somebody watches.
+    Step,
+    /// That, and a line for each step that has ended.
+    Steps,
+}
+
+/// Follows `begun` to its end. The agent may go away meanwhile; where it does, another is started,
+/// which goes on with the run.
+pub async fn follow(
+    place: &Place,
+    client: &Client,
+    begun: &Begun,
+    tell: Tell,
+) -> Result<Course, Trouble> {
+    let mut teller = Teller::new(begun, tell);
+    let path = format!("/v1/runs/{}/rows", begun.run);
+    let mut patience = 0;
+    loop {
+        match attend(client, &path, &mut teller).await {
+            Ok(true) => return Ok(teller.course),
+            Ok(false) | Err(ClientError::Unreachable(..) | ClientError::Broken(_))
+                if patience < 20 =>
+            {
+                patience += 1;
+                sleep(Duration::from_millis(100)).await;
+                // One that cannot be started yet may be, at the next try.
+                let _ = connect::agent(place).await;
+            }
+            Ok(false) => {
+                return Err(
+                    ClientError::Broken("it ended in the middle of the run".to_owned())
+                        .into_trouble(),
+                );
+            }
+            Err(error) => return Err(error.into_trouble()),
+        }
+    }
+}
+
+/// True at the run's end, false when the stream ended before.
+async fn attend(client: &Client, path: &str, teller: &mut Teller) -> Result<bool, ClientError> {
+    let mut lines = client.lines(path).await?;
+    while let Some(row) = lines.next::<Row>().await? {
+        if teller.hear(&row) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+struct Teller {
+    tell: Tell,
+    bar: Option<ProgressBar>,
+    heard: i64,
+    began: i64,
+    intents: HashMap<String, i64>,
+    course: Course,
+}
+
+impl Teller {
+    fn new(begun: &Begun, tell: Tell) -> Teller {
+        let bar = (out::is_watched() && tell != Tell::Nothing).then(|| {
+            let bar = ProgressBar::new_spinner();
+            if let Ok(style) = ProgressStyle::with_template("  {spinner} {msg} {elapsed}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        let course = Course {
+            run: begun.run.to_string(),
+            outcome: String::new(),
+            took_ms: 0,
+            steps: Vec::new(),
+            failure: None,
+        };
+        Teller {
+            tell,
+            bar,
+            heard: 0,
+            began: 0,
+            intents: HashMap::new(),
+            course,
+        }
+    }
+
+    /// True at the end of the run.
+    fn hear(&mut self, row: &Row) -> bool {
+        if row.seq <= self.heard {
+            return false;
+        }
+        self.heard = row.seq;
+        if row.step == "run" {
+            return self.hear_run(row);
+        }
+        match row.kind {
+            Kind::Intent | Kind::UndoIntent => {
+                self.intents.insert(row.step.clone(), row.at.wall_ms);
+                self.at_work(row);
+            }
+            Kind::Ok | Kind::Failed | Kind::Undone | Kind::Stuck => self.result(row),
+            _ => {}
+        }
+        false
+    }
+
+    fn hear_run(&mut self, row: &Row) -> bool {
+        let outcome = match row.kind {
+            Kind::Intent => {
+                self.began = row.at.wall_ms;
+                return false;
+            }
+            Kind::Ok => "done",
+            Kind::Undone => "undone",
+            Kind::Stuck => "stuck",
+            Kind::Failed => {
+                self.tell("  going back:");
+                return false;
+            }
+            _ => return false,
+        };
+        outcome.clone_into(&mut self.course.outcome);
+        self.course.took_ms = row.at.wall_ms - self.began;
+        if row.data != Value::Null {
+            self.course.failure = serde_json::from_value(row.data.clone()).ok();
+        }
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        true
+    }
+
+    fn at_work(&self, row: &Row) {
+        if let Some(bar) = &self.bar {
+            let verb = if row.kind == Kind::UndoIntent {
+                "undo "
+            } else {
+                ""
+            };
+            bar.set_message(format!("{verb}{}", row.step));
+            bar.reset_elapsed();
+        }
+    }
+
+    fn result(&mut self, row: &Row) {
+        let began = self
+            .intents
+            .get(&row.step)
+            .copied()
+            .unwrap_or(row.at.wall_ms);
+        let step = StepTime {
+            step: row.step.clone(),
+            outcome: row.kind.to_string(),
+            took_ms: row.at.wall_ms - began,
+            at_ms: row.at.wall_ms - self.began,
+        };
+        let took = times::span(u64::try_from(step.took_ms).unwrap_or(0));
+        self.tell(&format!("  {:<7}{:<22}{took}", step.outcome, step.step));
+        self.course.steps.push(step);
+    }
+
+    fn tell(&self, text: &str) {
+        match &self.bar {
+            _ if self.tell != Tell::Steps => {}
+            Some(bar) => bar.println(text),
+            None => out::note(text),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Tables and sentences.
+
+use towpath::agent::api::{InstanceStatus, ReleaseStatus, Status};
+
+use crate::times;
+
+/// A table of left-aligned columns, two spaces apart.
+pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let columns = header.len();
+    let width = |column: usize| {
+        let cells = rows
+            .iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count());
+        cells.chain([header[column].len()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |cells: Vec<String>| {
+        let padded = cells
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"));
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    let head = line(header.iter().map(|cell| (*cell).to_owned()).collect());
+    let body = rows.iter().map(|row| line(row.clone()));
+    std::iter::once(head)
+        .chain(body)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// One line of at most `width` characters; what is cut off is shown to be.
+pub fn short(text: &str, width: usize) -> String {
+    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= width {
+        return line;
+    }
+    line.chars()
+        .take(width.saturating_sub(3))
+        .chain("...".chars())
+        .collect()
+}
+
+/// What serves, what is warm, what is under way, and what to do.
+pub fn status(status: &Status) -> String {
+    let mut lines = vec![headline(status)];
+    lines.extend(services(status));
+    lines.extend(run(status));
+    lines.extend(advice(status));
+    lines.join("\n")
+}
+
+fn headline(status: &Status) -> String {
+    let mut parts = vec![format!(
+        "{} {}",
+        status.environment,
+        status.verdict.to_uppercase()
+    )];
+    if let Some(live) = &status.live {
+        parts.push(format!("{} for {}", live.name, times::age(live.since_ms)));
+    }
+    if let Some(warm) = &status.warm {
+        parts.push(format!(
+            "{} warm for {}",
+            warm.name,
+            times::span(warm.left_ms.unwrap_or(0))
+        ));
+    }
+    if let Some(listen) = &status.listen {
+        parts.push(format!("http://{listen}"));
+    }
+    parts.join("   ")
+}
+
+fn services(status: &Status) -> Vec<String> {
+    let live: Vec<&InstanceStatus> = status
+        .instances
+        .iter()
+        .filter(|one| one.side == "live")
+        .collect();
+    let mut names: Vec<&String> = live.iter().map(|one| &one.service).collect();
+    names.sort();
+    names.dedup();
+    let of = |name: &String| {
+        let all: Vec<_> = live.iter().filter(|one| one.service == *name).collect();
+        let ready = all.iter().filter(|one| one.state == "ready").count();
+        let error = all
+            .iter()
+            .filter(|one| one.state != "ready")
+            .find_map(|one| one.error.clone());
+        format!(
+            "  {name}  {ready}/{} ready   {}",
+            all.len(),
+            error.unwrap_or_default()
+        )
+        .trim_end()
+        .to_owned()
+    };
+    names.into_iter().map(of).collect()
+}
+
+fn run(status: &Status) -> Vec<String> {
+    let Some(run) = &status.run else {
+        return Vec::new();
+    };
+    let step = run
+        .step
+        .clone()
+        .map_or(String::new(), |step| format!(", at {step}"));
+    let phase = serde_json::to_value(run.phase)
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned));
+    let mut lines = vec![format!(
+        "  {}: {} by {}, {}, begun {}{step}",
+        run.run,
+        run.operation,
+        run.actor,
+        phase.unwrap_or_default(),
+        times::ago(run.since_ms)
+    )];
+    lines.extend(
+        run.failure
+            .iter()
+            .map(|failure| format!("    {}", failure.message)),
+    );
+    lines
+}
+
+fn advice(status: &Status) -> Option<String> {
+    let environment = &status.environment;
+    match (&status.run, &status.warm, status.verdict.as_str()) {
+        (Some(_), _, _) => Some(format!(
+            "  tow cancel -e {environment}     # undoes what is under way"
+        )),
+        (None, Some(warm), _) => Some(format!(
+            "  tow rollback -e {environment}     # back to {}, warm: traffic turns at once",
+            warm.name
+        )),
+        (None, None, "failing" | "degraded") => Some(format!("  tow logs -e {environment}")),
+        _ => None,
+    }
+}
+
+/// Instances, one a line.
+pub fn instances(status: &Status) -> String {
+    let row = |one: &InstanceStatus| {
+        vec![
+            one.id.to_string(),
+            one.version.clone(),
+            one.side.clone(),
+            one.state.clone(),
+            one.port.map_or("-".to_owned(), |port| port.to_string()),
+            one.pid.map_or("-".to_owned(), |pid| pid.to_string()),
+            one.restarts.to_string(),
+            format!("{:.1} s", one.cpu_ms as f64 / 1000.0),
+            times::bytes(one.rss_bytes),
+            one.error.clone().unwrap_or_default(),
+        ]
+    };
+    let header = [
+        "INSTANCE", "VERSION", "SIDE", "STATE", "PORT", "PID", "RESTARTS", "CPU", "MEMORY", "",
+    ];
+    table(
+        &header,
+        &status.instances.iter().map(row).collect::<Vec<_>>(),
+    )
+}
+
+/// Releases, newest first.
+pub fn releases(releases: &[ReleaseStatus]) -> String {
+    let row = |release: &ReleaseStatus| {
+        vec![
+            release.release.to_string(),
+            release.state.clone(),
+            times::ago(release.kept_ms),
+            release.built_in.clone(),
+            release.source.commit.chars().take(10).collect(),
+            release.source.subject.clone(),
+            release.digest.short(),
+        ]
+    };
+    let header = [
+        "RELEASE", "STATE", "KEPT", "BUILT IN", "COMMIT", "SUBJECT", "DIGEST",
+    ];
+    table(&header, &releases.iter().map(row).collect::<Vec<_>>())
+}

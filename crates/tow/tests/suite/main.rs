@@ -1,0 +1,19 @@
+//! The command, from outside: real processes, real sockets, real kills.
+//!
+//! `TOWPATH_KILL_ALL=1` kills at every point, and at many moments; `UPDATE=1` writes the committed
+//! texts anew; `KEEP=1` leaves the folder of a test that failed.
+#![allow(missing_docs, clippy::print_stdout)]
+#![allow(clippy::unwrap_used)] // in the helpers of tests as in the tests themselves
+
+mod carry;
+mod contract;
+mod crash;
+mod damage;
+mod failure;
+mod fixture;
+mod kill;
+mod load;
+mod machine;
+mod snapshot;
+mod upgrade;
+mod whole;
