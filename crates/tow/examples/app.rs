@@ -51,6 +51,7 @@ fn worker() -> std::io::Result<()> {
     }
     let mut file = append("worker")?;
     line(&mut file, &format!("start {pid} {version}"))?;
+    println!("works on {version}");
     loop {
         std::thread::sleep(TICK);
         line(&mut file, &format!("tick {pid}"))?;

@@ -40,7 +40,7 @@ replicas = 2
 role = "worker"
 run = "APP worker"
 env = { DATA = "DATA" }
-ready = { stays = "60ms", every = "20ms" }
+ready = { log = "works on", every = "20ms" }
 restart = { policy = "always", backoff = "50ms" }
 
 [resources]

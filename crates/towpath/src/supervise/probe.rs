@@ -10,9 +10,11 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::timeout;
 use towpath_shim::protocol::{State, Status};
+use towpath_shim::tree;
 
 use super::sockets::{Owner, owner};
 use super::{Process, logs};
+use crate::clock::Clock;
 use crate::config::Probe;
 
 /// What is asked, in words: `GET http://127.0.0.1:20173/health`.
@@ -53,7 +55,7 @@ pub async fn ask(
             format!("run `{command}`"),
             bounded(limit, exec(command, process)).await,
         ),
-        Probe::Log(text) => (format!("a line with \"{text}\""), line(log, text)),
+        Probe::Log(text) => (format!("a line with \"{text}\""), line(log, status, text)),
         Probe::Stays(span) => {
             let span = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
             (format!("run for {span} ms"), stays(status, span))
@@ -171,28 +173,27 @@ async fn exec(command: &str, process: &Process) -> Result<(), String> {
     }
 }
 
-fn line(log: &Path, text: &str) -> Result<(), String> {
-    let found = logs::tail(log, usize::MAX)
-        .iter()
-        .any(|line| logs::said(line).is_some_and(|said| said.contains(text)));
-    if found {
-        Ok(())
-    } else {
-        Err("no such line yet".to_owned())
+fn line(log: &Path, status: &Status, text: &str) -> Result<(), String> {
+    match status.state {
+        State::Running { pid, .. } if logs::has_said(log, pid, text) => Ok(()),
+        _ => Err("no such line yet".to_owned()),
     }
 }
 
+/// By the boot clock: wall time may be set.
 fn stays(status: &Status, span: u64) -> Result<(), String> {
-    match status.state {
-        State::Running { since_ms, .. } => {
-            let now = u64::try_from(crate::clock::Clock::system().wall_ms()).unwrap_or(0);
-            let runs = now.saturating_sub(since_ms);
-            if runs >= span {
-                Ok(())
-            } else {
-                Err(format!("it runs for {runs} ms"))
-            }
-        }
-        _ => Err("it does not run".to_owned()),
+    let State::Running { pid, .. } = status.state else {
+        return Err("it does not run".to_owned());
+    };
+    match age_ms(pid) {
+        Some(age) if age >= span => Ok(()),
+        Some(age) => Err(format!("it runs for {age} ms")),
+        None => Err("it does not run".to_owned()),
     }
+}
+
+fn age_ms(pid: u32) -> Option<u64> {
+    let began = tree::start_time(pid)? * 1000 / rustix::param::clock_ticks_per_second();
+    let now = u64::try_from(Clock::system().boot_ms()).ok()?;
+    Some(now.saturating_sub(began))
 }
