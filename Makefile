@@ -47,11 +47,17 @@ kill: need
 	cargo build --locked -p tow --examples
 	TOWPATH_KILL_ALL=1 cargo test --locked -p tow --test suite -- --nocapture kill:: crash::
 
-# The counts that the tests print, each zero with its denominator.
+# The counts that the tests print, each zero with its denominator; of tests that fail, everything.
 figures: need
 	cargo build --locked -p tow --examples
-	cargo test --locked -p towpath-gateway -p towpath-shim -- --nocapture 2>&1 | grep -E '[0-9] (of|failed|kills|lost)|test result'
-	cargo test --locked -p tow --test suite -- --nocapture 2>&1 | grep -E '[0-9] (of|failed|kills|lost|upgrades)|test result'
+	@$(call counted,-p towpath-gateway -p towpath-shim)
+	@$(call counted,-p tow --test suite)
+
+define counted
+cargo test --locked --no-fail-fast $(1) -- --nocapture > target/figures.log 2>&1; ended=$$?; \
+grep -E '[0-9] (of|failed|kills|lost|upgrades)|test result|^FAILED|panicked' target/figures.log; \
+if [ $$ended != 0 ]; then sed -n '/^failures:/,$$p' target/figures.log; exit $$ended; fi
+endef
 
 bench: need
 	bench/gateway
