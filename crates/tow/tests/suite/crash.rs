@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use crate::fixture::{Fixture, STAGING};
-use crate::kill::{places, steps};
+use crate::kill::{DEPLOY, ROLLBACK, die_with, places, steps, undone};
 use crate::load::{Traffic, lost_and_doubled};
 use crate::machine::{self, is_alive, members, shims, until};
 use crate::whole::{doubled_workers, whole};
 
-const DEPLOY: [&str; 3] = ["deploy", "-e", STAGING];
 /// Connections of the load, and so the most requests in flight.
 const CONNECTIONS: u64 = 8;
 
@@ -35,41 +34,106 @@ fn live(fixture: &Fixture, service: &str) -> Vec<String> {
     live.map(|one| one.id.to_string()).collect()
 }
 
-#[test]
-fn agent_and_gateway_killed_together_fail_only_what_is_in_the_gateway() {
-    let mut fixture = served();
-    let traffic = Traffic::start(&fixture, &fixture.listen(STAGING));
-    fixture.commit();
-    let places = places("apply", &steps(&fixture, &DEPLOY));
-    for place in &places {
-        let next = fixture.commit();
-        let mut agent = fixture.doomed_agent(STAGING, place);
-        let gateway = pid_of(&fixture, "gateway");
-        let command = fixture.start(&DEPLOY);
-        agent.wait().unwrap();
-        machine::kill(gateway);
-        fixture.tow(&["status", "-e", STAGING]).expect(0);
-        fixture.end(command).expect(0);
-        whole(&fixture, STAGING, &next).unwrap();
-        traffic.more();
+/// Kills of an agent and its gateway together, under load.
+struct Together {
+    fixture: Fixture,
+    traffic: Traffic,
+    kills: u64,
+}
+
+impl Together {
+    fn new() -> Together {
+        let fixture = served();
+        let traffic = Traffic::start(&fixture, &fixture.listen(STAGING));
+        Together {
+            fixture,
+            traffic,
+            kills: 0,
+        }
     }
-    let report = traffic.stop();
-    let (lost, _) = lost_and_doubled(&fixture, &report);
-    let requests = &report.requests;
-    println!(
-        "agent and gateway: {} kills, {} requests, {} failed in the gateway, {} writes, {lost} lost",
-        places.len(),
-        requests.total,
-        requests.failed,
-        report.writes.len()
-    );
-    assert!(
-        requests.failed <= CONNECTIONS * places.len() as u64,
-        "{:?}",
-        requests.failures
-    );
-    assert_eq!((lost, doubled_workers(&fixture)), (0, 0));
-    fixture.down(STAGING);
+
+    /// The agent dies at `place` of the run that `arguments` begin, and the gateway with it. The run ends with `code`
+    /// all the same, and `version` serves.
+    fn kill(&mut self, arguments: &[&str], place: &str, code: i32, version: &str) {
+        let fixture = &self.fixture;
+        let gateway = Some(pid_of(fixture, "gateway"));
+        die_with(gateway, fixture, STAGING, arguments, place, code)
+            .and_then(|()| whole(fixture, STAGING, version).map(drop))
+            .unwrap_or_else(|why| panic!("{place}: {why}"));
+        self.traffic.more();
+        self.kills += 1;
+    }
+
+    /// Only requests that were inside a gateway may have failed.
+    fn end(self, what: &str) {
+        let report = self.traffic.stop();
+        let (lost, _) = lost_and_doubled(&self.fixture, &report);
+        let requests = &report.requests;
+        println!(
+            "agent and gateway, {what}: {} kills, {} requests, {} failed in the gateway, {} writes, {lost} lost",
+            self.kills,
+            requests.total,
+            requests.failed,
+            report.writes.len()
+        );
+        assert!(
+            requests.failed <= CONNECTIONS * self.kills,
+            "{:?}",
+            requests.failures
+        );
+        assert_eq!((lost, doubled_workers(&self.fixture)), (0, 0));
+        self.fixture.down(STAGING);
+    }
+}
+
+#[test]
+fn a_deployment_goes_on_though_agent_and_gateway_are_killed_together() {
+    let mut together = Together::new();
+    together.fixture.commit();
+    for place in places("apply", &steps(&together.fixture, &DEPLOY)) {
+        let next = together.fixture.commit();
+        together.kill(&DEPLOY, &place, 0, &next);
+    }
+    together.end("deploy");
+}
+
+#[test]
+fn an_undo_goes_on_though_agent_and_gateway_are_killed_together() {
+    let mut together = Together::new();
+    together.fixture.write("worker-mode", "die");
+    together.fixture.migration();
+    together.fixture.commit();
+    for place in places("undo", &undone(&together.fixture, &DEPLOY)) {
+        together.fixture.migration();
+        together.fixture.commit();
+        together.kill(&DEPLOY, &place, 5, "v2");
+    }
+    together.end("undo of a deployment");
+}
+
+#[test]
+fn a_roll_back_goes_on_though_agent_and_gateway_are_killed_together() {
+    let mut together = Together::new();
+    for place in places("apply", &steps(&together.fixture, &ROLLBACK)) {
+        let back = format!("v{}", together.fixture.version - 1);
+        together.kill(&ROLLBACK, &place, 0, &back);
+        // What served before was retired: there is nothing to go back to any more.
+        for _ in 0..2 {
+            together.fixture.commit();
+            together.fixture.tow(&DEPLOY).expect(0);
+        }
+    }
+    together.end("roll-back");
+}
+
+#[test]
+fn an_undo_of_a_roll_back_goes_on_though_agent_and_gateway_are_killed_together() {
+    let mut together = Together::new();
+    std::fs::write(together.fixture.data("worker-dies-v1"), "").unwrap();
+    for place in places("undo", &undone(&together.fixture, &ROLLBACK)) {
+        together.kill(&ROLLBACK, &place, 5, "v2");
+    }
+    together.end("undo of a roll-back");
 }
 
 /// Kills the shim of `instance`; what it ran is gone, and the service is back.

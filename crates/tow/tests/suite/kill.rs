@@ -76,7 +76,7 @@ fn strings(value: &Value) -> Vec<String> {
 }
 
 /// The steps that a run which fails undoes, in that order, by letting it.
-fn undone(fixture: &Fixture, arguments: &[&str]) -> Vec<String> {
+pub fn undone(fixture: &Fixture, arguments: &[&str]) -> Vec<String> {
     let arguments = [arguments, &["--json"]].concat();
     let course: Value = fixture.tow(&arguments).expect(5).json();
     let steps = course["steps"].as_array().unwrap().iter();
@@ -94,6 +94,18 @@ fn die(
     place: &str,
     code: i32,
 ) -> Result<(), String> {
+    die_with(None, fixture, environment, arguments, place, code)
+}
+
+/// The same; the process `other` is killed while there is no agent.
+pub fn die_with(
+    other: Option<u32>,
+    fixture: &Fixture,
+    environment: &str,
+    arguments: &[&str],
+    place: &str,
+    code: i32,
+) -> Result<(), String> {
     let mut agent = fixture.doomed_agent(environment, place);
     let command = fixture.start(arguments);
     let status = until_ok(|| {
@@ -102,6 +114,7 @@ fn die(
     });
     let _ = agent.kill();
     let _ = agent.wait();
+    other.into_iter().for_each(machine::kill);
     if fixture.seen(environment).is_some() {
         return Err("an agent answers that should be dead".to_owned());
     }
@@ -126,9 +139,9 @@ struct Served {
     count: Count,
 }
 
-const DEPLOY: [&str; 3] = ["deploy", "-e", STAGING];
+pub const DEPLOY: [&str; 3] = ["deploy", "-e", STAGING];
 const PROMOTE: [&str; 3] = ["promote", "-e", PRODUCTION];
-const ROLLBACK: [&str; 3] = ["rollback", "-e", STAGING];
+pub const ROLLBACK: [&str; 3] = ["rollback", "-e", STAGING];
 
 impl Served {
     fn new() -> Served {
