@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_sig
 use crate::protocol::{MARK, Spec, User};
 use crate::signals;
 use crate::start::FIRST_LISTENER;
+use crate::tree;
 
 /// What a pipe for output holds; the largest that needs no privilege.
 const PIPE_SIZE: usize = 1 << 20;
@@ -48,9 +49,9 @@ pub(crate) fn spawn(spec: &Spec, argv: &[String], listeners: usize) -> Result<Ch
     }
     let mut environment = Environment::new(&spec.env, &spec.mark, listeners)
         .map_err(|_| "a variable holds a NUL byte".to_owned())?;
-    let shim = getpid();
+    let (shim, tag) = (getpid(), tree::tag(&spec.mark));
     // SAFETY: only system calls and writes to memory that was allocated before the fork.
-    unsafe { command.pre_exec(move || prepare(shim, listeners, &mut environment)) };
+    unsafe { command.pre_exec(move || prepare(shim, tag, listeners, &mut environment)) };
     let child = command
         .spawn()
         .map_err(|error| explain(spec, program, &error))?;
@@ -82,8 +83,9 @@ fn explain(spec: &Spec, program: &str, error: &io::Error) -> String {
 }
 
 /// In the child, before its program, after the change of user.
-fn prepare(shim: Pid, listeners: usize, environment: &mut Environment) -> io::Result<()> {
+fn prepare(shim: Pid, tag: u64, listeners: usize, environment: &mut Environment) -> io::Result<()> {
     setsid()?;
+    tree::set_real_time_limit(Some(tag));
     signals::reset()?;
     // A change of user clears it, so it comes after that; a shim that died before is seen below.
     set_parent_process_death_signal(Some(Signal::KILL))?;

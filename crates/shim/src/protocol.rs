@@ -15,7 +15,8 @@ pub const MARK: &str = "TOWPATH_MARK";
 /// The start file, `spec.json` in the shim's directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
-    /// Unique over all environments of the machine; how remains of a tree are found.
+    /// Unique over all environments of the machine; how remains of a tree are found, together with
+    /// a limit that is made of it.
     pub mark: String,
     /// The program (an absolute path, or found through `env["PATH"]`) and its arguments.
     pub argv: Vec<String>,

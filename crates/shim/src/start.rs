@@ -135,6 +135,8 @@ pub(crate) fn start(dir: &Path) -> Result<Started, Error> {
 }
 
 fn detach() -> io::Result<()> {
+    // Whoever started it may be in a tree of another shim; its own child is tagged again.
+    tree::set_real_time_limit(None);
     match rustix::process::setsid() {
         // Already the leader of its group, so nobody else's signals reach it.
         Ok(_) | Err(Errno::PERM) => {}

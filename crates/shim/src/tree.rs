@@ -1,8 +1,11 @@
 //! Process trees, as `/proc` shows them.
 //!
 //! Two ways to find one: below a living shim by parentage, and, once the shim is gone and its
-//! orphans went to init, by the mark in their environment. A process that was orphaned *and* has
-//! replaced its environment is out of reach of the second.
+//! orphans went to init, by what each of its processes has inherited: the mark in the environment,
+//! and a resource limit that nothing in an application's way sets, the CPU time of a real-time
+//! process. Its soft limit is the [`tag`] of the mark, a time of more than 100,000 years; it stays
+//! through `env -i`, `setsid`, any number of forks and a change of user, and needs no privilege.
+//! Out of reach is only what was orphaned, has cleared its environment *and* has set that limit.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
@@ -10,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use crate::protocol::MARK;
 
@@ -79,7 +82,7 @@ impl Process {
         })
     }
 
-    /// True for the living, other than the caller, that have the mark in their environment.
+    /// True for the living, other than the caller, that have inherited the mark or its tag.
     fn carries(&self, mark: &str) -> bool {
         let wanted = |variable: &[u8]| {
             let value = variable.strip_prefix(MARK.as_bytes());
@@ -87,7 +90,8 @@ impl Process {
         };
         self.alive
             && self.pid != std::process::id()
-            && environment(self.pid).split(|&byte| byte == 0).any(wanted)
+            && (environment(self.pid).split(|&byte| byte == 0).any(wanted)
+                || real_time_limit(self.pid) == Some(tag(mark)))
     }
 
     /// Sends a signal to this very process, never to a later one with its number.
@@ -118,10 +122,35 @@ pub fn members(root: u32) -> Vec<u32> {
     pids(&below(root, &[]))
 }
 
-/// The living processes that carry a mark in their environment; never the caller.
+/// The living processes that carry a mark, or the tag of it; never the caller.
 #[must_use]
 pub fn marked(mark: &str) -> Vec<u32> {
     pids(&find_marked(&all(), mark))
+}
+
+/// What a mark is as a limit in microseconds: one number out of 2^62, the same in every build, since
+/// a tree is swept by later ones (FNV-1a).
+pub(crate) fn tag(mark: &str) -> u64 {
+    let hash = mark.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    1 << 62 | hash >> 2
+}
+
+/// Gives the caller the soft limit that its descendants are found by; `None` takes it off. Where the
+/// hard limit stands against it there is none, and the mark alone has to do.
+pub(crate) fn set_real_time_limit(tag: Option<u64>) {
+    let maximum = getrlimit(Resource::Rttime).maximum;
+    let current = tag.or(maximum);
+    let _ = setrlimit(Resource::Rttime, Rlimit { current, maximum });
+}
+
+fn real_time_limit(pid: u32) -> Option<u64> {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max realtime timeout"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// What a process and its descendants use together.
@@ -130,7 +159,7 @@ pub fn usage(root: u32) -> Usage {
     sum(Process::read(root).iter().chain(&below(root, &[])))
 }
 
-/// Ends everything that carries the mark, and the descendants of it: SIGKILL until none is left.
+/// Ends everything that carries the mark or its tag, and the descendants of it: SIGKILL until none is left.
 /// Returns how many processes were killed. Blocks for as long as that takes, usually milliseconds.
 ///
 /// # Errors
@@ -159,7 +188,7 @@ pub fn sweep(mark: &str) -> Result<usize, Error> {
     Ok(killed.len())
 }
 
-/// Kills what carries the mark as soon as it is seen, and looks again as long as anything new shows
+/// Kills what carries it as soon as it is seen, and looks again as long as anything new shows
 /// up: a process may fork and end between being listed and being read, but then its child is new.
 fn hunt(mark: &str) -> Vec<Process> {
     let mut seen = BTreeSet::new();

@@ -7,7 +7,7 @@ use towpath_shim::client::{Error, ask};
 use towpath_shim::protocol::{Policy, Request, State};
 use towpath_shim::tree;
 
-use crate::harness::{HOUR_MS, PATIENCE, Shim, alive, signal, status, until};
+use crate::harness::{HOUR_MS, PATIENCE, Shim, alive, program, signal, status, until};
 
 /// Leaves a daemon in a session of its own, and ends with 5 when it is told to.
 const DAEMON: &str = "import os, signal, time
@@ -284,4 +284,52 @@ fn a_stopped_child_is_killed_like_any_other() {
     });
     assert_eq!(shim.stop(10).last_exit.unwrap().signal, Some(9));
     shim.end();
+}
+
+/// What loses its environment, its session and its parents keeps what the sweep goes by.
+#[test]
+fn a_sweep_finds_what_has_cleared_its_environment() {
+    let script = "env -i setsid sh -c 'echo $$ > daemon; exec sleep 1000' & 
+while [ ! -s daemon ]; do sleep 0.01; done; echo ready; exec sleep 1000";
+    let mut shim = Shim::sh(script).start();
+    let daemon: u32 = until("the daemon", || {
+        let text = fs::read_to_string(shim.path("daemon")).ok()?;
+        text.trim().parse().ok()
+    });
+    shim.line("ready");
+    shim.kill();
+    until("only the daemon is left", || {
+        (shim.marked() == [daemon]).then_some(())
+    });
+    assert!(
+        !fs::read_to_string(format!("/proc/{daemon}/environ"))
+            .unwrap()
+            .contains("TOWPATH")
+    );
+    assert_eq!(tree::sweep(&shim.spec.mark).unwrap(), 1);
+    assert!(!alive(daemon));
+}
+
+/// A shim that is started from inside another's tree is not a member of it.
+#[test]
+fn a_shim_below_another_has_no_tag_of_it() {
+    let mut inner = Shim::sh("exec sleep 1000");
+    let spec = serde_json::to_vec(&inner.spec).unwrap();
+    fs::write(inner.path("spec.json"), spec).unwrap();
+    let program = program(&inner.dir);
+    let line = format!(
+        "env -u TOWPATH_MARK setsid {} {} & exec sleep 1000",
+        program.get_program().display(),
+        inner.dir.display()
+    );
+    let outer = Shim::sh(&line).start();
+    until("the inner shim is up", || {
+        inner.try_ask(&Request::Status).ok()
+    });
+    let inner_pid = inner.status().shim_pid;
+    assert!(!outer.marked().contains(&inner_pid));
+    assert!(!outer.marked().contains(&inner.main()));
+    inner.stop(HOUR_MS);
+    until("the inner shim ends", || (!alive(inner_pid)).then_some(()));
+    inner.process = None;
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::fixture::{Fixture, STAGING};
+use crate::fixture::{Fixture, MANIFEST, STAGING};
 use crate::kill::{DEPLOY, ROLLBACK, die_with, places, steps, undone};
 use crate::load::{Traffic, lost_and_doubled};
 use crate::machine::{self, is_alive, members, shims, until};
@@ -278,4 +278,39 @@ fn commands_that_come_at_once_find_one_agent() {
     }
     whole(&fixture, STAGING, "v2").unwrap();
     fixture.down(STAGING);
+}
+
+/// Process ids of workers by what they wrote themselves, the last one last.
+fn workers(fixture: &Fixture) -> Vec<u32> {
+    let text = std::fs::read_to_string(fixture.data("worker")).unwrap_or_default();
+    let starts = text.lines().filter_map(|line| line.strip_prefix("start "));
+    starts
+        .filter_map(|line| line.split(' ').next()?.parse().ok())
+        .collect()
+}
+
+#[test]
+fn a_worker_that_has_cleared_its_environment_is_not_doubled_by_a_killed_shim() {
+    let hidden = "env -i DATA=$DATA setsid APP worker & exec sleep 100000";
+    let fixture = Fixture::with(&MANIFEST.replace("APP worker", hidden));
+    fixture.tow(&DEPLOY).expect(0);
+    let first = until("the worker starts", || workers(&fixture).last().copied());
+    let worker = live(&fixture, "worker").remove(0);
+    kill_shim(&fixture, &worker, "v1");
+    let second = until("the next worker starts", || {
+        workers(&fixture)
+            .last()
+            .copied()
+            .filter(|pid| *pid != first)
+    });
+    assert!(!is_alive(first), "it survives the sweep");
+    assert_eq!(doubled_workers(&fixture), 0);
+    machine::kill(shims(&fixture.state(STAGING))[&worker][0]);
+    fixture.down(STAGING);
+    assert!(!is_alive(second), "it survives `tow down`");
+    let left: Vec<u32> = workers(&fixture)
+        .into_iter()
+        .filter(|pid| is_alive(*pid))
+        .collect();
+    assert_eq!(left, [0; 0], "left after `tow down`");
 }
