@@ -7,8 +7,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::json;
 use towpath::clock::Clock;
 use towpath::id::RunId;
-use towpath::release::{Operation, Phase, Plan, Side, Step, StepState, Version, fold};
-use towpath::state::{Entry, Error, Kind, Row, Store};
+use towpath::release::{
+    OVERTAKEN, Operation, Phase, Plan, Side, SigningKey, Step, StepState, Version, World, fold,
+};
+use towpath::state::{Blobs, Entry, Error, Kind, Row, Store};
+use towpath::supervise::{Places, Supervisor};
 
 /// A folder of this test's own, removed when it is dropped.
 struct Folder(PathBuf);
@@ -76,6 +79,26 @@ fn plan(run: u64) -> Plan {
             Step::Retire { side: Side::Warm },
         ],
         sabotage: None,
+    }
+}
+
+fn world(folder: &Path) -> World {
+    let state = folder.to_owned();
+    World {
+        app: "notes".to_owned(),
+        environment: "staging".to_owned(),
+        store: store(folder, Clock::system()),
+        supervisor: Supervisor::new(Places {
+            runtime: state.join("sockets"),
+            tow: PathBuf::from("/nowhere/tow"),
+            state,
+        }),
+        blobs: Blobs::new(folder),
+        key: SigningKey::open(folder).unwrap(),
+        user: None,
+        version: String::new(),
+        rehearsal: false,
+        folded: std::sync::Mutex::default(),
     }
 }
 
@@ -261,4 +284,34 @@ fn a_result_waits_for_its_intent() {
     let run = fold(&rows[..4]).unwrap().open.unwrap();
     assert_eq!(run.steps.get("switch"), Some(&StepState::Intent));
     assert_eq!(run.intents, ["launch:web", "switch"]);
+}
+
+/// Two people cancel a stuck run: the second decided on it before the first's undo came to its end.
+#[test]
+fn a_row_that_may_not_follow_is_not_written() {
+    use Kind::{Failed, Intent, Stuck, UndoIntent, Undone};
+    let folder = Folder::new();
+    let world = world(&folder.0);
+    let append = |(step, kind)| world.append(&entry(1, step, kind));
+    let stuck = [
+        ("run", Intent),
+        ("launch:web", Intent),
+        ("launch:web", Stuck),
+        ("run", Stuck),
+    ];
+    for row in stuck {
+        append(row).unwrap();
+    }
+    let cancel = ("run", Failed);
+    append(cancel).unwrap();
+    let refused = |row| append(row).expect_err("it may not follow").code;
+    assert_eq!(refused(cancel), OVERTAKEN, "while it is undone");
+    append(("launch:web", UndoIntent)).unwrap();
+    append(("launch:web", Undone)).unwrap();
+    append(("run", Undone)).unwrap();
+    assert_eq!(refused(cancel), OVERTAKEN, "when it is undone");
+    assert!(world.environment().unwrap().open.is_none());
+    assert_eq!(world.store.rows(0).unwrap().len(), 8);
+    world.append(&entry(2, "run", Intent)).unwrap();
+    assert_eq!(world.environment().unwrap().last_run, 2);
 }

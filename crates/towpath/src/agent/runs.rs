@@ -202,7 +202,10 @@ pub(super) fn cancel(world: &Arc<World>, runs: &Arc<Runs>, actor: &str) -> Resul
                 .help("when it has ended, use `tow rollback`"),
         ));
     }
-    note_cancel(world, &run, actor).map_err(failed)?;
+    note_cancel(world, &run, actor).map_err(|diagnostic| match diagnostic.code.as_ref() {
+        release::OVERTAKEN => refused(diagnostic),
+        _ => failed(diagnostic),
+    })?;
     if run.phase == Phase::Stuck {
         runs.go_on(world);
     } else {
@@ -290,10 +293,7 @@ fn note(world: &World, run: RunId, actor: &str, kind: Kind, data: Value) -> Resu
         actor: actor.to_owned(),
         data,
     };
-    let written = world.store.append(&entry);
-    written
-        .map(drop)
-        .map_err(|error| Diagnostic::error("state::failed", error.to_string()))
+    world.append(&entry).map(drop)
 }
 
 /// Looks after the gateway's table, which must be the one that the journal says.

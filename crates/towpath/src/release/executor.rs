@@ -8,7 +8,6 @@ use tokio::sync::Notify;
 
 use super::failpoint::{Point, reach};
 use super::fold::RUN;
-use super::world::state_trouble;
 use super::{Class, OpenRun, Phase, Plan, Presence, Step, StepState, World};
 use crate::diagnostic::Diagnostic;
 use crate::state::{Entry, Kind};
@@ -214,7 +213,7 @@ fn write(
         actor,
         data,
     };
-    world.store.append(&entry).map(drop).map_err(state_trouble)
+    world.append(&entry).map(drop)
 }
 
 fn data(diagnostic: &Diagnostic) -> Value {

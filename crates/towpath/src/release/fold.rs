@@ -228,7 +228,10 @@ impl Environment {
                 self.ended.push(ended(&run, row, false));
                 Ok(())
             }
-            (Kind::Failed, Some(mut run)) if run.plan.run == row.run => {
+            // One that goes back already is not told so twice.
+            (Kind::Failed, Some(mut run))
+                if run.plan.run == row.run && run.phase != Phase::Undoing =>
+            {
                 (run.phase, run.failure) = (Phase::Undoing, Some(row.data.clone()));
                 self.open = Some(run);
                 Ok(())

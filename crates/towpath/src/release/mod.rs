@@ -30,4 +30,4 @@ pub use planner::{Bring, Refusal, bring, down, price, retire, roll_back};
 pub use record::{Record, platform};
 pub use step::{Class, Presence, Side, Step};
 pub use version::{Instance, Seed, Version};
-pub use world::World;
+pub use world::{OVERTAKEN, World};

@@ -1,14 +1,17 @@
 //! What the steps act upon.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use towpath_shim::protocol::User;
 
 use super::{Environment, Illegal, SigningKey};
 use crate::diagnostic::Diagnostic;
-use crate::state::{Blobs, Store};
+use crate::state::{Blobs, Entry, Error, Row, Store};
 use crate::supervise::Supervisor;
+
+/// The run has gone on since somebody decided what to write about it.
+pub const OVERTAKEN: &str = "state::overtaken";
 
 /// Everything that belongs to one environment on its machine.
 pub struct World {
@@ -41,6 +44,10 @@ impl World {
     /// # Errors
     /// When the journal cannot be read or folded.
     pub fn environment(&self) -> Result<Environment, Diagnostic> {
+        Ok(self.fold()?.1.clone())
+    }
+
+    fn fold(&self) -> Result<MutexGuard<'_, (i64, Environment)>, Diagnostic> {
         let mut folded = self.folded.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = self.store.rows(folded.0).map_err(state_trouble)?;
         for row in &rows {
@@ -50,7 +57,30 @@ impl World {
                 .map_err(|illegal| illegal_row(&illegal))?;
             folded.0 = row.seq;
         }
-        Ok(folded.1.clone())
+        Ok(folded)
+    }
+
+    /// Appends a row to the journal, if it may follow the rows that are there: whoever decided on
+    /// it did so before, and the run may have gone on, or ended, since.
+    ///
+    /// # Errors
+    /// With the code [`OVERTAKEN`] when it may not follow; nothing is written then.
+    pub fn append(&self, entry: &Entry) -> Result<Row, Diagnostic> {
+        // Kept until the row is there: nobody else's comes in between.
+        let mut folded = self.fold()?;
+        let mut next = folded.1.clone();
+        let written = self.store.append_if(entry, &mut |row| {
+            next = folded.1.clone();
+            next.apply(row).map_err(|illegal| illegal.why)
+        });
+        let row = written.map_err(|error| match error {
+            Error::Refused(why) => Diagnostic::error(OVERTAKEN, format!("too late: {why}"))
+                .note("nothing was touched")
+                .help(format!("see `tow status -e {}`", self.environment)),
+            other => state_trouble(other),
+        })?;
+        *folded = (row.seq, next);
+        Ok(row)
     }
 
     /// The state directory.

@@ -143,9 +143,21 @@ impl Store {
     /// # Errors
     /// [`Error::Superseded`] when another agent has opened the store since.
     pub fn append(&self, entry: &Entry) -> Result<Row, Error> {
-        let appended = match self.try_append(entry) {
+        self.append_if(entry, &mut |_| Ok(()))
+    }
+
+    /// As [`Store::append`], but only a row that `admits` takes, asked within the transaction.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with what it says against the row, which is not written then.
+    pub fn append_if(
+        &self,
+        entry: &Entry,
+        admits: &mut dyn FnMut(&Row) -> Result<(), String>,
+    ) -> Result<Row, Error> {
+        let appended = match self.try_append(entry, admits) {
             Err(Error::Database(error)) if is_full(&error) && self.drop_ballast() => {
-                self.try_append(entry)
+                self.try_append(entry, admits)
             }
             other => other,
         }?;
@@ -153,7 +165,11 @@ impl Store {
         Ok(appended)
     }
 
-    fn try_append(&self, entry: &Entry) -> Result<Row, Error> {
+    fn try_append(
+        &self,
+        entry: &Entry,
+        admits: &mut dyn FnMut(&Row) -> Result<(), String>,
+    ) -> Result<Row, Error> {
         let mut db = self.db();
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let epoch: i64 = tx.query_row("SELECT epoch FROM lease", (), |row| row.get(0))?;
@@ -161,6 +177,7 @@ impl Store {
             return Err(Error::Superseded);
         }
         let row = self.next_row(&tx, entry)?;
+        admits(&row).map_err(Error::Refused)?;
         tx.execute(
             "INSERT INTO journal VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
             params![

@@ -64,6 +64,8 @@ pub enum Error {
     },
     /// Another agent has raised the epoch since.
     Superseded,
+    /// The row may not follow those before it; why.
+    Refused(String),
     /// What was received is not what its digest says.
     Digest,
     /// From the database.
@@ -97,6 +99,7 @@ impl fmt::Display for Error {
                 "journal row {seq} does not fit the chain: it was changed or removed"
             ),
             Error::Superseded => f.write_str("another agent has taken over this state"),
+            Error::Refused(why) => write!(f, "not written: {why}"),
             Error::Digest => f.write_str("the content received does not have the digest announced"),
             Error::Database(error) => write!(f, "state database: {error}"),
             Error::Io(path, error) => write!(f, "`{}`: {error}", path.display()),
