@@ -1,13 +1,16 @@
 //! What crosses from one environment to the next, and what must not.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
 use serde_json::Value;
-use towpath::agent::api::{Accepted, Offer};
+use towpath::agent::api::{Accepted, Begin, Offer, What};
 use towpath::agent::{Client, ClientError, socket};
 use towpath::id::{Digest, ReleaseId};
 use towpath::release::SigningKey;
 use towpath::state::StoredRelease;
 
-use crate::fixture::{Fixture, PRODUCTION, STAGING};
+use crate::fixture::{Fixture, MANIFEST, PRODUCTION, STAGING};
 
 fn client(fixture: &Fixture, environment: &str) -> Client {
     Client::new(socket(&fixture.state(environment)))
@@ -123,14 +126,27 @@ fn a_blob_is_kept_only_under_its_own_digest() {
     fixture.down(STAGING);
 }
 
+/// Builds and blobs of staging.
+fn kept(fixture: &Fixture) -> BTreeSet<PathBuf> {
+    let folders = ["builds", "blobs"].map(|name| fixture.state(STAGING).join(name));
+    let entries = folders.map(|folder| std::fs::read_dir(folder).unwrap());
+    entries
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap().path())
+        .collect()
+}
+
 #[test]
 fn a_tree_with_a_link_out_of_it_is_refused_and_nothing_is_touched() {
     let mut fixture = Fixture::new();
     fixture.bring(STAGING).expect(0);
     std::os::unix::fs::symlink("/etc/passwd", fixture.repo().join("users")).unwrap();
     fixture.commit();
-    let said = fixture.bring(STAGING).expect(1);
+    let kept = kept(&fixture);
+    let said = fixture.bring(STAGING).expect(3);
     assert!(said.err.contains("leaves the tree"), "{}", said.err);
+    assert_eq!(self::kept(&fixture), kept, "the archive left something");
     let status = fixture.status(STAGING);
     assert_eq!(
         status.live.and_then(|live| live.release),
@@ -181,6 +197,88 @@ fn production_never_builds_and_runs_no_source_tree() {
         assert!(said.err.contains("deploy::not-the-way"), "{}", said.err);
     }
     assert!(fixture.status(PRODUCTION).live.is_none());
+    fixture.down(STAGING);
+    fixture.down(PRODUCTION);
+}
+
+#[test]
+fn a_manifest_that_is_refused_leaves_no_tree_behind() {
+    let mut fixture = Fixture::new();
+    fixture.bring(STAGING).expect(0);
+    let builds = |fixture: &Fixture| {
+        std::fs::read_dir(fixture.state(STAGING).join("builds"))
+            .unwrap()
+            .count()
+    };
+    let before = builds(&fixture);
+    fixture.manifest(&MANIFEST.replace("role = \"worker\"", "role = \"wroker\""));
+    fixture.commit();
+    fixture.bring(STAGING).expect(3);
+    assert_eq!(builds(&fixture), before);
+    fixture.manifest(MANIFEST);
+    fixture.commit();
+    fixture
+        .tow(&["deploy", "-e", STAGING, "--dry-run"])
+        .expect(0);
+    assert_eq!(builds(&fixture), before, "after a dry run");
+    fixture.down(STAGING);
+}
+
+/// Who holds the key of staging can sign anything: what production unpacks is looked at all the same.
+#[test]
+fn an_artifact_that_leads_out_of_its_folder_is_refused_by_the_next_environment() {
+    let fixture = Fixture::new();
+    fixture.bring(STAGING).expect(0);
+    fixture.status(PRODUCTION);
+    let archive = fixture.dir.join("hostile.tar.gz");
+    std::os::unix::fs::symlink("/etc", fixture.dir.join("out")).unwrap();
+    let mut tar = std::process::Command::new("tar");
+    tar.arg("-czf")
+        .arg(&archive)
+        .arg("-C")
+        .arg(&fixture.dir)
+        .arg("out");
+    assert!(tar.status().unwrap().success());
+    let bytes = std::fs::read(&archive).unwrap();
+    let digest = Digest::of(&bytes);
+    let mut record: Value = serde_json::from_str(&offered(&fixture).record).unwrap();
+    record["artifacts"]["web"] = Value::from(digest.to_string());
+    let record = record.to_string();
+    let key = SigningKey::open(&fixture.state(STAGING)).unwrap();
+    let offer = Offer {
+        signature: key.sign(&record),
+        key: key.public(),
+        record,
+    };
+    let production = client(&fixture, PRODUCTION);
+    let accepted: Accepted = fixture
+        .run(production.post("/v1/releases", &offer))
+        .unwrap();
+    let staging = fixture.state(STAGING).join("blobs");
+    for missing in accepted.missing {
+        let bytes = match missing == digest {
+            true => bytes.clone(),
+            false => std::fs::read(staging.join(missing.to_string())).unwrap(),
+        };
+        fixture.run(production.put_blob(missing, bytes)).unwrap();
+    }
+    let begin = Begin {
+        what: What::Promote {
+            release: accepted.release,
+        },
+        actor: "tester".to_owned(),
+        dry_run: false,
+        sabotage: None,
+    };
+    let refused: Result<Value, ClientError> = fixture.run(production.post("/v1/runs", &begin));
+    let trouble = refused.expect_err("a refusal").into_trouble();
+    assert_eq!(
+        (trouble.exit, &*trouble.diagnostic.code),
+        (3, "build::hostile")
+    );
+    let builds = fixture.state(PRODUCTION).join("builds");
+    assert_eq!(std::fs::read_dir(builds).unwrap().count(), 0);
+    assert!(fixture.status(PRODUCTION).ended.is_empty());
     fixture.down(STAGING);
     fixture.down(PRODUCTION);
 }

@@ -115,6 +115,7 @@ pub(super) async fn begin(
         price,
     };
     if dry_run {
+        release::discard(&plan);
         return Ok(begun);
     }
     note_plan(world, &plan).map_err(failed)?;

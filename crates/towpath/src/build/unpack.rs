@@ -1,28 +1,53 @@
 //! Unpacking an archive that somebody else made.
 
-use std::io::Read;
+use std::cell::Cell;
+use std::io::{ErrorKind, Read};
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
 use tar::{Archive, Entry, EntryType};
 
 use super::Error;
 
+/// More than this is no source and no artifact: it would fill the disk of what serves beside it.
+const MOST_BYTES: u64 = 32 << 30;
+const MOST_ENTRIES: u64 = 1_000_000;
+/// What may be read to get to the next entry: its header, its long names.
+const BETWEEN: u64 = 1 << 20;
+
 /// Unpacks a tar archive into `folder`, which it makes. Times are those of the unpacking, so that
 /// build tools see files newer than a cache's.
 ///
 /// # Errors
-/// [`Error::Hostile`] for a path or link that leaves the folder, or a device; what was unpacked
-/// until then stays and is the caller's to remove.
+/// [`Error::Hostile`] for a path or link that leaves the folder, a device, far too much, or what is
+/// no whole archive; what was unpacked until then stays and is the caller's to remove.
 pub fn unpack(archive: impl Read, folder: &Path) -> Result<(), Error> {
-    let io = |error| Error::Io(folder.to_owned(), error);
-    std::fs::create_dir_all(folder).map_err(io)?;
-    let mut archive = Archive::new(archive);
+    std::fs::create_dir_all(folder).map_err(|error| Error::Io(folder.to_owned(), error))?;
+    let left = Rc::new(Cell::new(BETWEEN));
+    let mut archive = Archive::new(Rationed {
+        inner: archive,
+        left: left.clone(),
+    });
     archive.set_preserve_mtime(false);
     archive.set_preserve_permissions(true);
+    // Files belong to whoever unpacks: root's must not be what everybody may run as root.
+    archive.set_mask(0o7000);
     archive.set_overwrite(true);
-    let mut links = Vec::new();
-    for entry in archive.entries().map_err(io)? {
-        let mut entry = entry.map_err(io)?;
+    let (mut links, mut bytes) = (Vec::new(), 0u64);
+    for (entry, count) in archive
+        .entries()
+        .map_err(|error| told(folder, error))?
+        .zip(1..)
+    {
+        let mut entry = entry.map_err(|error| told(folder, error))?;
+        bytes = bytes.saturating_add(entry.size());
+        if bytes > MOST_BYTES || count > MOST_ENTRIES {
+            return Err(Error::Hostile(format!(
+                "more than {} GiB, or than {MOST_ENTRIES} files",
+                MOST_BYTES >> 30
+            )));
+        }
+        left.set(entry.size().saturating_add(BETWEEN));
         if matches!(
             entry.header().entry_type(),
             EntryType::XGlobalHeader | EntryType::XHeader
@@ -33,14 +58,54 @@ pub fn unpack(archive: impl Read, folder: &Path) -> Result<(), Error> {
         if entry.header().entry_type() == EntryType::Symlink {
             links.push(name(&entry));
         }
-        if !entry.unpack_in(folder).map_err(io)? {
+        if !entry
+            .unpack_in(folder)
+            .map_err(|error| told(folder, error))?
+        {
             return Err(Error::Hostile(format!(
                 "`{}` leaves the tree",
                 name(&entry).display()
             )));
         }
+        left.set(BETWEEN);
     }
     stay_inside(folder, &links)
+}
+
+/// A reader that gives no more than was allowed: a long name is read whole, and may be no bomb.
+struct Rationed<R> {
+    inner: R,
+    left: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Rationed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let most = usize::try_from(self.left.get()).unwrap_or(usize::MAX);
+        if most == 0 && !buffer.is_empty() {
+            let why = "a header without end";
+            return Err(std::io::Error::new(ErrorKind::InvalidData, why));
+        }
+        let room = buffer.len().min(most);
+        let read = self.inner.read(&mut buffer[..room])?;
+        self.left.set(self.left.get() - read as u64);
+        Ok(read)
+    }
+}
+
+/// Whether it is the archive's fault, or this machine's.
+fn told(folder: &Path, error: std::io::Error) -> Error {
+    use ErrorKind as K;
+    match error.kind() {
+        K::InvalidData
+        | K::InvalidInput
+        | K::UnexpectedEof
+        | K::AlreadyExists
+        | K::NotADirectory
+        | K::IsADirectory
+        | K::InvalidFilename
+        | K::Other => Error::Hostile(error.to_string()),
+        _ => Error::Io(folder.to_owned(), error),
+    }
 }
 
 /// Links that each stay inside may lead out together: where they really lead is what counts.
@@ -183,5 +248,58 @@ mod tests {
             let _ = std::fs::remove_dir_all(&folder);
             assert!(matches!(result, Err(Error::Hostile(_))), "{result:?}");
         }
+    }
+
+    fn unpacked(bytes: &[u8], name: &str) -> (PathBuf, Result<(), Error>) {
+        let folder =
+            std::env::temp_dir().join(format!("towpath-unpack-{name}-{}", std::process::id()));
+        let result = unpack(bytes, &folder);
+        (folder, result)
+    }
+
+    #[test]
+    fn bombs_and_broken_archives_are_refused_before_they_are_written() {
+        let sized = |kind: EntryType, size: u64| {
+            let mut header = tar::Header::new_gnu();
+            header.set_path("x").unwrap();
+            header.set_entry_type(kind);
+            header.set_size(size);
+            header.set_mode(0o644);
+            header.set_cksum();
+            header.as_bytes().to_vec()
+        };
+        let mut name_without_end = sized(EntryType::GNULongName, 1 << 30);
+        name_without_end.resize(4 << 20, b'a');
+        let bombs = [
+            ("large", sized(EntryType::Regular, MOST_BYTES + 1)),
+            ("long-name", name_without_end),
+            ("cut-off", sized(EntryType::Regular, 4096)),
+            ("no-archive", vec![b'x'; 4096]),
+        ];
+        for (name, bytes) in bombs {
+            let (folder, result) = unpacked(&bytes, name);
+            let _ = std::fs::remove_dir_all(&folder);
+            assert!(
+                matches!(result, Err(Error::Hostile(_))),
+                "{name}: {result:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn nobody_becomes_root_by_a_file_of_an_archive() {
+        use std::os::unix::fs::PermissionsExt;
+        let mut header = tar::Header::new_gnu();
+        header.set_path("x").unwrap();
+        header.set_size(0);
+        header.set_mode(0o6755);
+        header.set_cksum();
+        let mut bytes = header.as_bytes().to_vec();
+        bytes.resize(bytes.len() + 1024, 0);
+        let (folder, result) = unpacked(&bytes, "mode");
+        let mode = std::fs::metadata(folder.join("x")).map(|found| found.permissions().mode());
+        let _ = std::fs::remove_dir_all(&folder);
+        result.unwrap();
+        assert_eq!(mode.unwrap() & 0o7777, 0o755);
     }
 }

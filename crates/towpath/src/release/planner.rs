@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::effect::builds;
-use super::version::{Seed, millis};
-use super::world::state_trouble;
-use super::{Environment, Instance, Operation, Plan, Record, Sabotage, Side, Step, Version, World};
-use crate::build::{self, Source};
+use super::prepare::{self, Prepared};
+use super::version::millis;
+use super::{Environment, Instance, Operation, Plan, Sabotage, Side, Step, Version, World};
+use crate::build::Source;
 use crate::config::{Config, Role};
 use crate::diagnostic::Diagnostic;
 use crate::id::{Digest, InstanceId, ReleaseId, RunId};
@@ -51,97 +50,7 @@ pub enum Bring {
     Release(ReleaseId),
 }
 
-type Result<T> = std::result::Result<T, Refusal>;
-
-/// The files of what is brought in, in their folder, and what they are. Blocking.
-struct Prepared {
-    root: PathBuf,
-    manifest: String,
-    release: Option<ReleaseId>,
-    seed: Option<Seed>,
-    dev: bool,
-}
-
-fn prepare(world: &World, what: Bring) -> Result<Prepared> {
-    match what {
-        Bring::Tree { root, manifest } => Ok(Prepared {
-            root,
-            manifest,
-            release: None,
-            seed: None,
-            dev: true,
-        }),
-        Bring::Archive { tree, source } => prepare_archive(world, tree, source),
-        Bring::Release(id) => {
-            let record = record(world, id)?;
-            let root = build::folder(&world.state(), record.build);
-            builds::unpack(&world.blobs, &record.artifacts, &root).map_err(Refusal::Failed)?;
-            Ok(Prepared {
-                root,
-                manifest: record.manifest,
-                release: Some(id),
-                seed: None,
-                dev: false,
-            })
-        }
-    }
-}
-
-fn record(world: &World, id: ReleaseId) -> Result<Record> {
-    let stored = world
-        .store
-        .release(id)
-        .map_err(|error| Refusal::Failed(state_trouble(error)))?;
-    let stored = stored.ok_or_else(|| {
-        let text = format!("{} has no release {id}", world.environment);
-        Refusal::Invalid(
-            Diagnostic::error("release::unknown", text).help("`tow releases` lists them"),
-        )
-    })?;
-    serde_json::from_str(&stored.record).map_err(|error| {
-        Refusal::Invalid(Diagnostic::error(
-            "release::unreadable",
-            format!("the record of {id}: {error}"),
-        ))
-    })
-}
-
-fn prepare_archive(world: &World, tree: Digest, source: Source) -> Result<Prepared> {
-    let failed = |error: &dyn std::fmt::Display| {
-        Refusal::Failed(Diagnostic::error("build::source", error.to_string()))
-    };
-    // The environment is part of it: a build may take in what differs from one to the next.
-    let key = format!(
-        "{tree}\n{}\n{}",
-        world.environment,
-        super::record::platform()
-    );
-    let build = Digest::of(key.as_bytes());
-    let root = build::folder(&world.state(), build);
-    if !build::is_built(&root) {
-        let _ = std::fs::remove_dir_all(&root);
-        let file = std::fs::File::open(world.blobs.path(tree)).map_err(|error| failed(&error))?;
-        build::unpack(std::io::BufReader::new(file), &root).map_err(|error| failed(&error))?;
-    }
-    let manifest = std::fs::read_to_string(root.join("tow.toml")).map_err(|error| {
-        Refusal::Invalid(Diagnostic::error(
-            "manifest::missing",
-            format!("`tow.toml` of the commit: {error}"),
-        ))
-    })?;
-    let seed = Some(Seed {
-        source,
-        tree,
-        build,
-    });
-    Ok(Prepared {
-        root,
-        manifest,
-        release: None,
-        seed,
-        dev: false,
-    })
-}
+pub(super) type Result<T> = std::result::Result<T, Refusal>;
 
 /// What `manifest` means here.
 fn resolve(world: &World, manifest: &str) -> Result<Config> {
@@ -156,7 +65,7 @@ fn resolve(world: &World, manifest: &str) -> Result<Config> {
 /// Plans bringing a version in: beside the old one, then in its place. Blocking.
 ///
 /// # Errors
-/// [`Refusal`]; nothing is touched then but a folder under `builds`.
+/// [`Refusal`]; nothing is touched then.
 pub fn bring(
     world: &World,
     now: &Environment,
@@ -165,7 +74,22 @@ pub fn bring(
     actor: &str,
     sabotage: Option<Sabotage>,
 ) -> Result<Plan> {
-    let prepared = prepare(world, what)?;
+    let prepared = prepare::prepare(world, what)?;
+    let root = (!prepared.dev).then(|| prepared.root.clone());
+    let plan = plan(world, now, operation, prepared, actor);
+    if let (Err(_), Some(root)) = (&plan, root) {
+        prepare::remove_unbuilt(&root);
+    }
+    plan.map(|plan| plan.sabotaged(sabotage))
+}
+
+fn plan(
+    world: &World,
+    now: &Environment,
+    operation: Operation,
+    prepared: Prepared,
+    actor: &str,
+) -> Result<Plan> {
     let config = resolve(world, &prepared.manifest)?;
     admit(&config, operation)?;
     let run = RunId(now.last_run + 1);
@@ -195,7 +119,7 @@ pub fn bring(
     let keeps_old = operation != Operation::Rollback && !config.window.is_zero();
     steps.extend(builds.into_iter().chain(data));
     steps.extend(steps_of_turn(world, now, &config, &new, keeps_old)?);
-    let plan = Plan {
+    Ok(Plan {
         run,
         operation,
         actor: actor.to_owned(),
@@ -206,8 +130,7 @@ pub fn bring(
         drain_ms: DRAIN_MS,
         steps,
         sabotage: None,
-    };
-    Ok(plan.sabotaged(sabotage))
+    })
 }
 
 /// What it will listen on counts as taken: nothing listens there before the step has acted.

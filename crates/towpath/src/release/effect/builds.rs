@@ -249,18 +249,18 @@ pub(in crate::release) fn unpack(
     blobs: &Blobs,
     artifacts: &BTreeMap<String, Digest>,
     root: &Path,
-) -> Result<()> {
+) -> std::result::Result<(), build::Error> {
     if build::is_built(root) {
         return Ok(());
     }
     let _ = std::fs::remove_dir_all(root);
-    for (name, digest) in artifacts {
-        let cut = |error: &dyn std::fmt::Display| trouble(&format!("artifact `{name}`: {error}"));
-        let file = File::open(blobs.path(*digest)).map_err(|error| cut(&error))?;
+    for digest in artifacts.values() {
+        let path = blobs.path(*digest);
+        let file = File::open(&path).map_err(|error| build::Error::Io(path, error))?;
         let plain = flate2::read::GzDecoder::new(BufReader::new(file));
-        build::unpack(plain, root).map_err(|error| cut(&error))?;
+        build::unpack(plain, root)?;
     }
-    build::mark_built(root).map_err(|error| trouble(&error.to_string()))
+    build::mark_built(root)
 }
 
 fn trouble(why: &str) -> Diagnostic {

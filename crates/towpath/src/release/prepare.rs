@@ -1,0 +1,146 @@
+//! Getting the files of what is brought in, before anything is planned.
+
+use std::path::{Path, PathBuf};
+
+use super::effect::builds;
+use super::planner::Result;
+use super::version::Seed;
+use super::world::state_trouble;
+use super::{Bring, Plan, Record, Refusal, World};
+use crate::build::{self, Source};
+use crate::diagnostic::Diagnostic;
+use crate::id::{Digest, ReleaseId};
+
+/// The files of what is brought in, in their folder, and what they are. Blocking.
+pub(super) struct Prepared {
+    pub root: PathBuf,
+    pub manifest: String,
+    pub release: Option<ReleaseId>,
+    pub seed: Option<Seed>,
+    pub dev: bool,
+}
+
+/// Puts it there.
+///
+/// # Errors
+/// [`Refusal`]; of a folder that was begun nothing is left then.
+pub(super) fn prepare(world: &World, what: Bring) -> Result<Prepared> {
+    match what {
+        Bring::Tree { root, manifest } => Ok(Prepared {
+            root,
+            manifest,
+            release: None,
+            seed: None,
+            dev: true,
+        }),
+        Bring::Archive { tree, source } => prepare_archive(world, tree, source),
+        Bring::Release(id) => {
+            let record = record(world, id)?;
+            let root = build::folder(&world.state(), record.build);
+            let unpacked = builds::unpack(&world.blobs, &record.artifacts, &root);
+            unpacked.map_err(|error| {
+                remove_unbuilt(&root);
+                unpackable(&error, &format!("an artifact of {id}"))
+            })?;
+            Ok(Prepared {
+                root,
+                manifest: record.manifest,
+                release: Some(id),
+                seed: None,
+                dev: false,
+            })
+        }
+    }
+}
+
+fn record(world: &World, id: ReleaseId) -> Result<Record> {
+    let stored = world
+        .store
+        .release(id)
+        .map_err(|error| Refusal::Failed(state_trouble(error)))?;
+    let stored = stored.ok_or_else(|| {
+        let text = format!("{} has no release {id}", world.environment);
+        Refusal::Invalid(
+            Diagnostic::error("release::unknown", text).help("`tow releases` lists them"),
+        )
+    })?;
+    serde_json::from_str(&stored.record).map_err(|error| {
+        Refusal::Invalid(Diagnostic::error(
+            "release::unreadable",
+            format!("the record of {id}: {error}"),
+        ))
+    })
+}
+
+fn prepare_archive(world: &World, tree: Digest, source: Source) -> Result<Prepared> {
+    // The environment is part of it: a build may take in what differs from one to the next.
+    let key = format!(
+        "{tree}\n{}\n{}",
+        world.environment,
+        super::record::platform()
+    );
+    let build = Digest::of(key.as_bytes());
+    let root = build::folder(&world.state(), build);
+    let manifest = unpack(world, tree, &root).inspect_err(|_| remove_unbuilt(&root))?;
+    let seed = Some(Seed {
+        source,
+        tree,
+        build,
+    });
+    Ok(Prepared {
+        root,
+        manifest,
+        release: None,
+        seed,
+        dev: false,
+    })
+}
+
+/// Unpacks the source, unless it is there as a finished build; gives its manifest.
+fn unpack(world: &World, tree: Digest, root: &Path) -> Result<String> {
+    let what = "the source";
+    if !build::is_built(root) {
+        let _ = std::fs::remove_dir_all(root);
+        let path = world.blobs.path(tree);
+        let file = std::fs::File::open(&path)
+            .map_err(|error| unpackable(&build::Error::Io(path, error), what))?;
+        if let Err(error) = build::unpack(std::io::BufReader::new(file), root) {
+            if matches!(error, build::Error::Hostile(_)) {
+                let _ = std::fs::remove_file(world.blobs.path(tree));
+            }
+            return Err(unpackable(&error, what));
+        }
+    }
+    std::fs::read_to_string(root.join("tow.toml")).map_err(|error| {
+        Refusal::Invalid(Diagnostic::error(
+            "manifest::missing",
+            format!("`tow.toml` of the commit: {error}"),
+        ))
+    })
+}
+
+fn unpackable(error: &build::Error, what: &str) -> Refusal {
+    let text = format!("{what}: {error}");
+    match error {
+        build::Error::Hostile(_) => Refusal::Invalid(
+            Diagnostic::error("build::hostile", text)
+                .note("nothing was touched, and nothing of it is kept")
+                .help("files, folders and links that stay inside the tree can be carried"),
+        ),
+        _ => Refusal::Failed(Diagnostic::error("build::source", text)),
+    }
+}
+
+/// Removes what was unpacked for a plan that nobody carries out.
+pub fn discard(plan: &Plan) {
+    if let Some(version) = plan.new.as_ref().filter(|version| !version.dev) {
+        remove_unbuilt(&version.root);
+    }
+}
+
+/// A finished build is not a refused plan's to remove.
+pub(super) fn remove_unbuilt(root: &Path) {
+    if !build::is_built(root) {
+        let _ = std::fs::remove_dir_all(root);
+    }
+}
