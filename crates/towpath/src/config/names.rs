@@ -7,6 +7,12 @@ use super::template::{Piece, pieces};
 use super::{Part, Template};
 use crate::diagnostic::{Diagnostic, Span, closest};
 
+/// What instances and logs of our own are called.
+const RESERVED: [(&str, &str); 2] = [
+    ("gateway", "the gateway of every environment"),
+    ("build", "builds, and their logs"),
+];
+
 /// Something with a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Named {
@@ -65,10 +71,12 @@ impl<'a> Names<'a> {
                 Some("worker") => Named::Worker,
                 _ => Named::Web,
             };
+            names.not_reserved(name, &service);
             places.insert(name, service.key.clone());
             names.named.insert(name.to_owned(), named);
         }
         for (name, resource) in root.at("resources").entries() {
+            names.not_reserved(name, &resource);
             let kind = resource.at("kind").quiet_text();
             if let Some(service) = places.get(name) {
                 names.taken(name, &resource, service.clone());
@@ -83,6 +91,21 @@ impl<'a> Names<'a> {
             }
         }
         names
+    }
+
+    fn not_reserved(&self, name: &str, named: &Reader<'_>) {
+        let Some((_, whose)) = RESERVED.iter().find(|(reserved, _)| *reserved == name) else {
+            return;
+        };
+        let message = format!("`{}` has a name that Towpath uses itself", named.path);
+        self.sheet.report(
+            Diagnostic::error("config::reserved-name", message)
+                .label(named.key.clone(), "reserved")
+                .note(format!(
+                    "`{name}` means {whose}: in `tow logs {name}`, in folders and in instances"
+                ))
+                .help("give it another name"),
+        );
     }
 
     fn taken(&self, name: &str, resource: &Reader<'_>, service: Span) {
