@@ -13,9 +13,14 @@ use crate::{out, render};
 
 /// `tow check`.
 pub fn check(cli: &Cli, arguments: &Check) -> Ending {
-    let path = root(cli)?.join("tow.toml");
+    let root = root(cli)?;
+    let path = root.join("tow.toml");
     let text = std::fs::read(&path).map_err(|error| super::inner::failed(&error))?;
-    let report = config::check_text("tow.toml", &String::from_utf8_lossy(&text));
+    let mut report = config::check_text("tow.toml", &String::from_utf8_lossy(&text));
+    if let (Some(manifest), _) = Manifest::read("tow.toml", &report.text) {
+        let tree = config::check_tree(&manifest, &manifest.environments(), &root);
+        report.extend(tree.diagnostics);
+    }
     let count = report.diagnostics.len();
     if arguments.json {
         out::json(&report);

@@ -185,6 +185,21 @@ fn what_cannot_be_begun_is_refused() {
 }
 
 #[test]
+fn a_folder_of_migrations_that_is_not_there_is_told_of_and_nothing_is_touched() {
+    let mut fixture = served();
+    fixture.manifest(&MANIFEST.replace("migrate = \"migrations\"", "migrate = \"migratoins\""));
+    fixture.commit();
+    check_said(&fixture, "no-migrations-check", &fixture.tow(&["check"]));
+    check_said(&fixture, "no-migrations", &fixture.tow(&DEPLOY));
+    whole(&fixture, STAGING, "v1").unwrap();
+    // There on disk, and not in the commit.
+    std::fs::create_dir(fixture.repo().join("migratoins")).unwrap();
+    fixture.tow(&["check"]).expect(0);
+    fixture.tow(&DEPLOY).expect(3);
+    fixture.down(STAGING);
+}
+
+#[test]
 fn what_ignores_sigterm_is_killed_after_its_grace() {
     let mut fixture = Fixture::new();
     let stubborn = "run = \"trap '' TERM; exec APP web\"\nstop = { grace = \"200ms\" }";

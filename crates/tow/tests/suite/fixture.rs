@@ -160,6 +160,8 @@ impl Fixture {
             runtime,
         };
         fixture.manifest(manifest);
+        // Git keeps no empty folder.
+        fixture.write("migrations/.gitkeep", "");
         fixture.git(&["init", "--quiet"]);
         fixture.commit();
         fixture

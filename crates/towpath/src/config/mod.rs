@@ -14,6 +14,7 @@ mod probe;
 mod service;
 mod sheet;
 mod template;
+mod tree;
 mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,7 @@ use names::Names;
 use service::Draft;
 pub use sheet::{Explained, Origin};
 use sheet::{Reader, Sheet};
+pub use tree::check_tree;
 pub use types::*;
 
 /// What a manifest means in an environment.

@@ -8,7 +8,7 @@ use super::version::millis;
 use super::{Environment, Instance, Operation, Plan, Sabotage, Side, Step, Version, World};
 use crate::build::Source;
 use crate::config::{Config, Role};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Report};
 use crate::id::{Digest, InstanceId, ReleaseId, RunId};
 use crate::resource::sqlite;
 use crate::supervise::free_port;
@@ -52,10 +52,20 @@ pub enum Bring {
 
 pub(super) type Result<T> = std::result::Result<T, Refusal>;
 
-/// What `manifest` means here.
-fn resolve(world: &World, manifest: &str) -> Result<Config> {
-    let parsed = Manifest::parse("tow.toml", manifest);
-    let config = parsed.and_then(|manifest| config::resolve(&manifest, &world.environment));
+/// What the manifest means here. A release was checked against its tree when it was made.
+fn resolve(world: &World, prepared: &Prepared) -> Result<Config> {
+    let here = world.environment.as_str();
+    let config = Manifest::parse("tow.toml", &prepared.manifest).and_then(|manifest| {
+        let config = config::resolve(&manifest, here)?;
+        let report = match prepared.release {
+            None => config::check_tree(&manifest, &[here], &prepared.root),
+            Some(_) => Report::default(),
+        };
+        match report.has_errors() {
+            true => Err(report),
+            false => Ok(config),
+        }
+    });
     config.map_err(|report| {
         let text = "the manifest is invalid for this environment";
         Refusal::Invalid(Diagnostic::error("manifest::invalid", text).note(report.render(false)))
@@ -90,7 +100,7 @@ fn plan(
     prepared: Prepared,
     actor: &str,
 ) -> Result<Plan> {
-    let config = resolve(world, &prepared.manifest)?;
+    let config = resolve(world, &prepared)?;
     admit(&config, operation)?;
     let run = RunId(now.last_run + 1);
     let mut taken = taken(now);

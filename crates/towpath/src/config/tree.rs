@@ -1,0 +1,49 @@
+//! What a manifest says of the tree it stands in.
+
+use std::path::Path;
+
+use super::merge;
+use super::sheet::{Reader, Sheet};
+use crate::diagnostic::{Diagnostic, Report};
+use crate::manifest::{Manifest, keys};
+
+/// Folders that the manifest names for these environments, and that are not in the tree `root`.
+pub fn check_tree(manifest: &Manifest, environments: &[&str], root: &Path) -> Report {
+    let mut found = Vec::new();
+    for environment in environments {
+        let sheet = Sheet::new(manifest, environment);
+        let merged = merge::merge(
+            manifest.root(),
+            manifest.environment(environment),
+            &keys::ENVIRONMENT,
+        );
+        let resources = Reader::root(&sheet, &merged).at("resources").entries();
+        found.extend(
+            resources
+                .iter()
+                .filter_map(|(_, one)| migrations(one, root)),
+        );
+    }
+    Report::new(manifest.name(), manifest.text(), found)
+}
+
+/// A folder without migrations is fine. One that is not there is a slip of the pen, or was never
+/// committed; taken for none, the application would start on a database without its tables.
+fn migrations(resource: &Reader<'_>, root: &Path) -> Option<Diagnostic> {
+    let folder = resource.at("migrate").at("folder");
+    let path = folder.quiet_text()?;
+    if root.join(path).is_dir() {
+        return None;
+    }
+    let message = format!(
+        "`{}.migrate` names a folder that is not there",
+        resource.path
+    );
+    let diagnostic = Diagnostic::error("migrate::no-folder", message)
+        .label(folder.span(), "no such folder in this tree")
+        .note("git keeps no empty folder: one counts once a file in it is committed")
+        .help(format!(
+            "make it with a first migration, `{path}/0001_first.up.sql`, or take the key out"
+        ));
+    Some(diagnostic)
+}
