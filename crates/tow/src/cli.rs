@@ -171,6 +171,9 @@ pub mod commands {
         /// Deploy HEAD although there are changes that are not committed.
         #[arg(long)]
         pub allow_dirty: bool,
+        /// Also when this very release serves already: start its instances anew.
+        #[arg(long)]
+        pub again: bool,
         /// Return only when the window is over.
         #[arg(long)]
         pub wait: bool,
@@ -181,6 +184,9 @@ pub mod commands {
     pub struct Promote {
         #[command(flatten)]
         pub there: There,
+        /// Also when this very release serves already: start its instances anew.
+        #[arg(long)]
+        pub again: bool,
         /// Return only when the window is over.
         #[arg(long)]
         pub wait: bool,

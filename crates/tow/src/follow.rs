@@ -32,7 +32,7 @@ pub struct StepTime {
 pub struct Course {
     /// The run.
     pub run: String,
-    /// `done`, `undone`, `stuck`.
+    /// `done`, `undone`, `stuck`; `nothing` when there was nothing to do, and no run.
     pub outcome: String,
     /// From its beginning to its end, milliseconds.
     pub took_ms: i64,
@@ -43,10 +43,21 @@ pub struct Course {
 }
 
 impl Course {
+    /// There was nothing to do.
+    pub fn nothing() -> Course {
+        Course {
+            run: String::new(),
+            outcome: "nothing".to_owned(),
+            took_ms: 0,
+            steps: Vec::new(),
+            failure: None,
+        }
+    }
+
     /// The exit code that says it.
     pub fn exit(&self) -> u8 {
         match self.outcome.as_str() {
-            "done" => 0,
+            "done" | "nothing" => 0,
             "undone" => 5,
             _ => 6,
         }

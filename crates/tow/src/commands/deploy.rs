@@ -54,6 +54,9 @@ pub async fn act(act: Act<'_>) -> Ending {
         .post("/v1/runs", &act.begin)
         .await
         .map_err(ClientError::into_trouble)?;
+    if let Some(release) = begun.already {
+        return tell_already(&act, &begun, release);
+    }
     if let Some(price) = &begun.price {
         out::note(format!("  {price}"));
     }
@@ -63,6 +66,18 @@ pub async fn act(act: Act<'_>) -> Ending {
     let course = follow_or_detach(&act, &begun).await?;
     tell_course(&act, &course);
     Ok(course.exit())
+}
+
+fn tell_already(act: &Act<'_>, begun: &Begun, release: ReleaseId) -> Ending {
+    match (act.json, act.begin.dry_run) {
+        (true, true) => out::json(begun),
+        (true, false) => out::json(&Course::nothing()),
+        (false, _) => out::say(format!(
+            "{release} serves in {} already: nothing to do (--again starts it anew)",
+            act.place.environment
+        )),
+    }
+    Ok(0)
 }
 
 fn tell(json: bool) -> Tell {
@@ -145,6 +160,7 @@ pub async fn deploy(cli: &Cli, arguments: &Deploy) -> Ending {
         what: What::Deploy { tree, source },
         actor: actor(),
         dry_run: arguments.there.dry_run,
+        again: arguments.again,
         sabotage: None,
     };
     let ended = act(Act {
@@ -210,6 +226,7 @@ pub async fn promote(cli: &Cli, arguments: &Promote) -> Ending {
         what: What::Promote { release },
         actor: actor(),
         dry_run: arguments.there.dry_run,
+        again: arguments.again,
         sabotage: None,
     };
     let ended = act(Act {
@@ -321,6 +338,7 @@ pub async fn rollback(cli: &Cli, arguments: &Rollback) -> Ending {
         what: What::Rollback { to },
         actor: actor(),
         dry_run: arguments.there.dry_run,
+        again: false,
         sabotage: None,
     };
     act(Act {

@@ -21,6 +21,7 @@ pub async fn up(cli: &Cli, arguments: &Up) -> Ending {
         what,
         actor: super::deploy::actor(),
         dry_run: arguments.dry_run,
+        again: false,
         sabotage: None,
     };
     let client = connect::agent(&place).await?;
@@ -45,6 +46,7 @@ pub async fn down(cli: &Cli, arguments: &Down) -> Ending {
         what: What::Down,
         actor: super::deploy::actor(),
         dry_run: arguments.dry_run,
+        again: false,
         sabotage: None,
     };
     let ended = act(Act {

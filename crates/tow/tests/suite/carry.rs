@@ -268,6 +268,7 @@ fn an_artifact_that_leads_out_of_its_folder_is_refused_by_the_next_environment()
         },
         actor: "tester".to_owned(),
         dry_run: false,
+        again: false,
         sabotage: None,
     };
     let refused: Result<Value, ClientError> = fixture.run(production.post("/v1/runs", &begin));

@@ -16,6 +16,7 @@ fn json_keeps_its_keys_and_types() {
     fixture.migration();
     fixture.commit();
     fixture.tow(&["deploy", "-e", STAGING]).expect(0);
+    fixture.commit();
     for (name, arguments) in [
         ("status", vec!["status"]),
         ("ps", vec!["ps"]),

@@ -5,6 +5,7 @@
 #![allow(missing_docs, clippy::print_stdout)]
 #![allow(clippy::unwrap_used)] // in the helpers of tests as in the tests themselves
 
+mod again;
 mod carry;
 mod contract;
 mod crash;

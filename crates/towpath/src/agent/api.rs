@@ -45,6 +45,9 @@ pub struct Begin {
     /// Only plan, and say what would be done.
     #[serde(default)]
     pub dry_run: bool,
+    /// Also where the very release serves already: its instances are started anew.
+    #[serde(default)]
+    pub again: bool,
     /// A planted fault; only in a rehearsal.
     #[serde(default)]
     pub sabotage: Option<Sabotage>,
@@ -95,6 +98,9 @@ pub struct Begun {
     pub from: Option<String>,
     /// What going back costs (roll-back only).
     pub price: Option<String>,
+    /// The release that serves already: nothing was begun, and `run` is the last one.
+    #[serde(default)]
+    pub already: Option<ReleaseId>,
 }
 
 /// A release that was built elsewhere.

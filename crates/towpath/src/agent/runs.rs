@@ -9,9 +9,10 @@ use tokio::time::sleep;
 use super::answer::{Failure, failed, invalid, refused};
 use super::api::{Begin, Begun, What};
 use crate::diagnostic::Diagnostic;
-use crate::id::RunId;
+use crate::id::{ReleaseId, RunId};
 use crate::release::{
-    self, Bring, Cancel, Environment, OpenRun, Operation, Phase, Plan, Refusal, Version, World,
+    self, Bring, Cancel, Environment, OpenRun, Operation, Order, Phase, Plan, Refusal, Version,
+    World,
 };
 use crate::state::{Entry, Kind};
 
@@ -97,7 +98,8 @@ pub(super) async fn begin(
         return Err(refused(under_way(world)));
     }
     let dry_run = asked.dry_run;
-    let (plan, price) = {
+    let last = RunId(now.last_run);
+    let planned = {
         let (world, now) = (world.clone(), now);
         let planned = tokio::task::spawn_blocking(move || plan(&world, &now, asked)).await;
         planned.map_err(|_| {
@@ -107,12 +109,17 @@ pub(super) async fn begin(
             ))
         })??
     };
+    let (plan, price) = match planned {
+        Planned::Run(plan, price) => (*plan, price),
+        Planned::Already(release) => return Ok(already(last, release)),
+    };
     let begun = Begun {
         run: plan.run,
         steps: plan.steps.iter().map(ToString::to_string).collect(),
         to: plan.new.as_ref().map(Version::name),
         from: plan.old.as_ref().map(Version::name),
         price,
+        already: None,
     };
     if dry_run {
         release::discard(&plan);
@@ -123,28 +130,55 @@ pub(super) async fn begin(
     Ok(begun)
 }
 
-fn plan(world: &World, now: &Environment, asked: Begin) -> Result<(Plan, Option<String>), Failure> {
+enum Planned {
+    /// A run, and what going back costs.
+    Run(Box<Plan>, Option<String>),
+    /// There is nothing to do.
+    Already(ReleaseId),
+}
+
+fn already(last: RunId, release: ReleaseId) -> Begun {
+    let name = Some(release.to_string());
+    Begun {
+        run: last,
+        steps: Vec::new(),
+        to: name.clone(),
+        from: name,
+        price: None,
+        already: Some(release),
+    }
+}
+
+fn plan(world: &World, now: &Environment, asked: Begin) -> Result<Planned, Failure> {
     let Begin {
         what,
         actor,
         sabotage,
+        again,
         ..
     } = asked;
-    let bring = |operation, what| release::bring(world, now, operation, what, &actor, sabotage);
+    let order = Order {
+        actor: &actor,
+        sabotage,
+        again,
+    };
+    let bring = |operation, what| release::bring(world, now, operation, what, order);
     let plan = match what {
         What::Up { root, manifest } => bring(Operation::Up, Bring::Tree { root, manifest }),
         What::Down => release::down(world, now, &actor),
         What::Deploy { tree, source } => bring(Operation::Deploy, Bring::Archive { tree, source }),
         What::Promote { release } => bring(Operation::Promote, Bring::Release(release)),
-        What::Rollback { to } => release::roll_back(world, now, to, &actor, sabotage),
+        What::Rollback { to } => release::roll_back(world, now, to, order),
     };
-    let plan = plan.map_err(|refusal| match refusal {
-        Refusal::Invalid(diagnostic) => invalid(diagnostic),
-        Refusal::Refused(diagnostic) => refused(diagnostic),
-        Refusal::Failed(diagnostic) => failed(diagnostic),
-    })?;
+    let plan = match plan {
+        Ok(plan) => plan,
+        Err(Refusal::Already(release)) => return Ok(Planned::Already(release)),
+        Err(Refusal::Invalid(diagnostic)) => return Err(invalid(diagnostic)),
+        Err(Refusal::Refused(diagnostic)) => return Err(refused(diagnostic)),
+        Err(Refusal::Failed(diagnostic)) => return Err(failed(diagnostic)),
+    };
     let price = (plan.operation == Operation::Rollback).then(|| release::price(world, now, &plan));
-    Ok((plan, price))
+    Ok(Planned::Run(Box::new(plan), price))
 }
 
 fn under_way(world: &World) -> Diagnostic {
@@ -221,6 +255,7 @@ pub(super) fn cancel(world: &Arc<World>, runs: &Arc<Runs>, actor: &str) -> Resul
         to,
         from,
         price: None,
+        already: None,
     })
 }
 

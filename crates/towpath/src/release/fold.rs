@@ -343,12 +343,16 @@ impl Environment {
                 if self.history.last().copied() != release {
                     self.history.extend(release);
                 }
+                let retires_warm = run.plan.steps.contains(&Step::Retire { side: Side::Warm });
                 let old = run.plan.old.clone().filter(|_| !retires_old);
-                self.warm = old.map(|version| Warm {
-                    version,
-                    since: row.at.clone(),
-                    window_ms: run.plan.window_ms,
-                });
+                let kept = self.warm.take().filter(|_| !retires_warm);
+                self.warm = old
+                    .map(|version| Warm {
+                        version,
+                        since: row.at.clone(),
+                        window_ms: run.plan.window_ms,
+                    })
+                    .or(kept);
                 (self.live, self.live_since) = (new, Some(row.at.clone()));
             }
         }

@@ -27,7 +27,7 @@ pub use fold::{Ended, Environment, Illegal, OpenRun, Phase, StepState, Warm, fol
 pub use gateway::{GATEWAY, adopt_gateway, gateway, gateway_state, keep_table};
 pub use key::{SigningKey, verify};
 pub use plan::{Operation, Plan, Sabotage};
-pub use planner::{Bring, Refusal, bring, down, price, retire, roll_back};
+pub use planner::{Bring, Order, Refusal, bring, down, price, retire, roll_back};
 pub use prepare::discard;
 pub use record::{Record, platform};
 pub use step::{Class, Presence, Side, Step};

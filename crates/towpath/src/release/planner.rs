@@ -1,6 +1,6 @@
 //! Deciding what a run does, before anything is touched.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::prepare::{self, Prepared};
@@ -27,6 +27,30 @@ pub enum Refusal {
     Refused(Diagnostic),
     /// Something outside failed.
     Failed(Diagnostic),
+    /// It serves already.
+    Already(ReleaseId),
+}
+
+/// How a run is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Order<'a> {
+    /// On whose behalf.
+    pub actor: &'a str,
+    /// A planted fault.
+    pub sabotage: Option<Sabotage>,
+    /// Also where the very release serves already: its instances are started anew.
+    pub again: bool,
+}
+
+/// Which version is left for the way back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keeps {
+    /// The one that served.
+    Old,
+    /// The one that was warm before, since the one that served is the same release.
+    Warm,
+    /// None.
+    Nothing,
 }
 
 /// What is brought in.
@@ -81,16 +105,15 @@ pub fn bring(
     now: &Environment,
     operation: Operation,
     what: Bring,
-    actor: &str,
-    sabotage: Option<Sabotage>,
+    order: Order<'_>,
 ) -> Result<Plan> {
     let prepared = prepare::prepare(world, what)?;
     let root = (!prepared.dev).then(|| prepared.root.clone());
-    let plan = plan(world, now, operation, prepared, actor);
+    let plan = plan(world, now, operation, prepared, order);
     if let (Err(_), Some(root)) = (&plan, root) {
         prepare::remove_unbuilt(&root);
     }
-    plan.map(|plan| plan.sabotaged(sabotage))
+    plan.map(|plan| plan.sabotaged(order.sabotage))
 }
 
 fn plan(
@@ -98,10 +121,14 @@ fn plan(
     now: &Environment,
     operation: Operation,
     prepared: Prepared,
-    actor: &str,
+    order: Order<'_>,
 ) -> Result<Plan> {
     let config = resolve(world, &prepared)?;
     admit(&config, operation)?;
+    let serving = serving(world, now, operation, &prepared)?;
+    if let (Some(release), false) = (serving, order.again) {
+        return Err(Refusal::Already(release));
+    }
     let run = RunId(now.last_run + 1);
     let mut taken = taken(now);
     let mut steps: Vec<Step> = steps_of_gateway(world, now, &config, &mut taken)?
@@ -126,21 +153,49 @@ fn plan(
         instances: instances(world, &config, run, &mut taken)?,
         seed: prepared.seed,
     };
-    let keeps_old = operation != Operation::Rollback && !config.window.is_zero();
+    let keeps = match operation {
+        Operation::Rollback => Keeps::Nothing,
+        _ if serving.is_some() => Keeps::Warm,
+        _ if config.window.is_zero() => Keeps::Nothing,
+        _ => Keeps::Old,
+    };
     steps.extend(builds.into_iter().chain(data));
-    steps.extend(steps_of_turn(world, now, &config, &new, keeps_old)?);
+    steps.extend(steps_of_turn(world, now, &config, &new, keeps)?);
     Ok(Plan {
         run,
         operation,
-        actor: actor.to_owned(),
+        actor: order.actor.to_owned(),
         new: Some(new),
         old: now.live.clone(),
         warm: now.warm.clone().map(|warm| warm.version),
-        window_ms: if keeps_old { millis(config.window) } else { 0 },
+        window_ms: match keeps {
+            Keeps::Old => millis(config.window),
+            _ => 0,
+        },
         drain_ms: DRAIN_MS,
         steps,
         sabotage: None,
     })
+}
+
+/// The release that serves, when it is the very one that would be brought in, and means the same.
+fn serving(
+    world: &World,
+    now: &Environment,
+    operation: Operation,
+    prepared: &Prepared,
+) -> Result<Option<ReleaseId>> {
+    let live = now.live.as_ref();
+    let brings = matches!(operation, Operation::Deploy | Operation::Promote);
+    let Some((live, release)) = live.and_then(|live| Some((live, live.release?))) else {
+        return Ok(None);
+    };
+    let same = match (prepared.release, &prepared.seed) {
+        (Some(id), _) => id == release,
+        (None, Some(seed)) => prepare::record(world, release)?.build == seed.build,
+        (None, None) => false,
+    };
+    Ok((brings && same && live.manifest == prepared.manifest).then_some(release))
 }
 
 /// What it will listen on counts as taken: nothing listens there before the step has acted.
@@ -259,7 +314,7 @@ fn steps_of_turn(
     now: &Environment,
     config: &Config,
     new: &Version,
-    keeps_old: bool,
+    keeps: Keeps,
 ) -> Result<Vec<Step>> {
     let webs = config
         .order
@@ -291,10 +346,10 @@ fn steps_of_turn(
     if now.live.is_some() {
         steps.push(Step::Drain);
     }
-    if now.warm.is_some() {
+    if now.warm.is_some() && keeps != Keeps::Warm {
         steps.push(Step::Retire { side: Side::Warm });
     }
-    if now.live.is_some() && !keeps_old {
+    if now.live.is_some() && keeps != Keeps::Old {
         steps.push(Step::Retire { side: Side::Old });
     }
     Ok(steps)
@@ -365,25 +420,23 @@ pub fn roll_back(
     world: &World,
     now: &Environment,
     to: Option<ReleaseId>,
-    actor: &str,
-    sabotage: Option<Sabotage>,
+    order: Order<'_>,
 ) -> Result<Plan> {
-    let target = to.or_else(|| last_good(now));
     let live = now.live.as_ref().and_then(|live| live.release);
-    if target.is_some() && target == live {
+    if to.is_some() && to == live {
         return Err(nothing_to_do(world, "this release serves already"));
     }
-    match (&now.warm, target) {
-        (Some(warm), target) if target.is_none() || warm.version.release == target => {
-            Ok(to_warm(world, now, &warm.version, actor)?.sabotaged(sabotage))
+    match (&now.warm, to.or_else(|| last_good(now))) {
+        // With nothing named it is the warm one, as the status says.
+        (Some(warm), target) if to.is_none() || warm.version.release == target => {
+            Ok(to_warm(world, now, &warm.version, order.actor)?.sabotaged(order.sabotage))
         }
         (_, Some(release)) => bring(
             world,
             now,
             Operation::Rollback,
             Bring::Release(release),
-            actor,
-            sabotage,
+            order,
         ),
         (_, None) => Err(nothing_to_do(world, "no earlier release has served here")),
     }
@@ -450,7 +503,7 @@ pub fn price(world: &World, now: &Environment, plan: &Plan) -> String {
     } else {
         "cold: it is launched and becomes ready first"
     };
-    let schema = schema_versions(world, now);
+    let schema = schemas(world, plan);
     format!(
         "{} -> {}, {how}; {schema}; rows written since stay",
         name(plan.old.as_ref()),
@@ -458,26 +511,36 @@ pub fn price(world: &World, now: &Environment, plan: &Plan) -> String {
     )
 }
 
-fn schema_versions(world: &World, now: &Environment) -> String {
-    let config = now
-        .live
+/// The schemas of the databases that the version is to find, whether or not anything runs now.
+fn schemas(world: &World, plan: &Plan) -> String {
+    let config = plan
+        .new
         .as_ref()
-        .and_then(|live| live.config(&world.environment).ok());
-    let resources: BTreeMap<_, _> = config.map(|config| config.resources).unwrap_or_default();
-    let at = resources.keys().filter_map(|name| {
-        let db = sqlite::open(&sqlite::path(&world.state(), name)).ok()?;
-        migrate::applied(&db)
-            .ok()?
+        .and_then(|new| new.config(&world.environment).ok());
+    let resources = config.map(|config| config.resources).unwrap_or_default();
+    let at = |name: &String| {
+        let file = sqlite::path(&world.state(), name);
+        if !file.exists() {
+            return "there is no database yet".to_owned();
+        }
+        let db = sqlite::open(&file).map_err(migrate::Error::from);
+        match db.and_then(|db| migrate::applied(&db)) {
+            Ok(applied) => match applied.keys().max() {
+                Some(version) => format!("the schema stays at {version:04}"),
+                None => "no migration is applied".to_owned(),
+            },
+            Err(error) => format!("the schema cannot be read: {error}"),
+        }
+    };
+    let told: Vec<String> = match resources.len() {
+        0 => vec!["there is no database".to_owned()],
+        1 => resources.keys().map(at).collect(),
+        _ => resources
             .keys()
-            .max()
-            .map(|version| format!("{version:04}"))
-    });
-    let at: Vec<String> = at.collect();
-    if at.is_empty() {
-        "there is no schema".to_owned()
-    } else {
-        format!("the schema stays at {}", at.join(", "))
-    }
+            .map(|name| format!("`{name}`: {}", at(name)))
+            .collect(),
+    };
+    told.join(", ")
 }
 
 /// Plans stopping everything.

@@ -53,7 +53,7 @@ pub(super) fn prepare(world: &World, what: Bring) -> Result<Prepared> {
     }
 }
 
-fn record(world: &World, id: ReleaseId) -> Result<Record> {
+pub(super) fn record(world: &World, id: ReleaseId) -> Result<Record> {
     let stored = world
         .store
         .release(id)

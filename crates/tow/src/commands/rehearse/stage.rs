@@ -228,6 +228,7 @@ pub async fn run(
         what,
         actor: "rehearsal".to_owned(),
         dry_run: false,
+        again: false,
         sabotage,
     };
     let begun: Begun = client
