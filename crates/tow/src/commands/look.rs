@@ -2,20 +2,68 @@
 
 use towpath::agent::api::{LogLine, ReleaseStatus, Status as EnvironmentStatus, Trouble};
 use towpath::agent::{Client, ClientError};
+use towpath::config;
+use towpath::manifest::Manifest;
 
 use super::Ending;
 use crate::cli::commands::{Logs, Ps, Releases, Status};
 use crate::cli::{Cli, Here};
-use crate::place::App;
+use crate::place::{App, Place};
 use crate::{connect, out, render};
 
-async fn client(cli: &Cli, here: &Here) -> Result<Client, Trouble> {
-    connect::agent(&App::find(cli)?.place(&here.environment)?).await
+/// The agent of an environment, and `None` where there is no environment yet: looking makes none.
+async fn client(cli: &Cli, here: &Here) -> Result<Option<Client>, Trouble> {
+    let place = App::find(cli)?.place(&here.environment)?;
+    if towpath::agent::exists(&place.state) {
+        return connect::agent(&place).await.map(Some);
+    }
+    if !here.json {
+        out::note(nothing(&place));
+    }
+    Ok(None)
+}
+
+fn nothing(place: &Place) -> String {
+    let name = &place.environment;
+    let (manifest, _) = Manifest::read("tow.toml", &place.app.text);
+    let config = manifest.and_then(|manifest| config::resolve(&manifest, name).ok());
+    let way = config.map(|config| config.promote).unwrap_or_default();
+    let command = match way.iter().position(|environment| environment == name) {
+        _ if name == "local" => "tow up".to_owned(),
+        None | Some(0) => format!("tow deploy -e {name}"),
+        Some(_) => format!("tow promote -e {name}"),
+    };
+    format!("{name} is not there yet: `{command}` makes it")
+}
+
+/// What an environment is that is not there yet.
+fn absent(cli: &Cli, here: &Here) -> Result<EnvironmentStatus, Trouble> {
+    let place = App::find(cli)?.place(&here.environment)?;
+    Ok(EnvironmentStatus {
+        app: place.app.name,
+        environment: place.environment,
+        verdict: "stopped".to_owned(),
+        version: crate::version().to_owned(),
+        agent_pid: 0,
+        state: place.state,
+        listen: None,
+        live: None,
+        warm: None,
+        run: None,
+        instances: Vec::new(),
+        gateway: None,
+        ended: Vec::new(),
+    })
 }
 
 /// `tow status`.
 pub async fn status(cli: &Cli, arguments: &Status) -> Ending {
-    let client = client(cli, &arguments.here).await?;
+    let Some(client) = client(cli, &arguments.here).await? else {
+        if arguments.here.json {
+            out::json(&absent(cli, &arguments.here)?);
+        }
+        return Ok(0);
+    };
     if !arguments.here.json {
         return tell_status(&client).await.map(|()| 0);
     }
@@ -39,7 +87,12 @@ pub async fn tell_status(client: &Client) -> Result<(), Trouble> {
 
 /// `tow ps`.
 pub async fn ps(cli: &Cli, arguments: &Ps) -> Ending {
-    let client = client(cli, &arguments.here).await?;
+    let Some(client) = client(cli, &arguments.here).await? else {
+        if arguments.here.json {
+            out::say("[]");
+        }
+        return Ok(0);
+    };
     let status: EnvironmentStatus = client
         .get("/v1/status")
         .await
@@ -54,7 +107,12 @@ pub async fn ps(cli: &Cli, arguments: &Ps) -> Ending {
 
 /// `tow releases`.
 pub async fn releases(cli: &Cli, arguments: &Releases) -> Ending {
-    let client = client(cli, &arguments.here).await?;
+    let Some(client) = client(cli, &arguments.here).await? else {
+        if arguments.here.json {
+            out::say("[]");
+        }
+        return Ok(0);
+    };
     let releases: Vec<ReleaseStatus> = client
         .get("/v1/releases")
         .await
@@ -74,7 +132,9 @@ pub async fn releases(cli: &Cli, arguments: &Releases) -> Ending {
 
 /// `tow logs`.
 pub async fn logs(cli: &Cli, arguments: &Logs) -> Ending {
-    let client = client(cli, &arguments.here).await?;
+    let Some(client) = client(cli, &arguments.here).await? else {
+        return Ok(0);
+    };
     let service = arguments
         .service
         .as_ref()

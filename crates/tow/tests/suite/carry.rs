@@ -46,7 +46,7 @@ fn changed(record: &str, key: &str, value: &str) -> String {
 fn only_a_release_as_it_was_signed_is_accepted() {
     let fixture = Fixture::new();
     fixture.bring(STAGING).expect(0);
-    fixture.status(PRODUCTION);
+    fixture.agent(PRODUCTION);
     let offer = offered(&fixture);
     let tampered = Offer {
         record: changed(&offer.record, "manifest", "app = \"x\""),
@@ -105,7 +105,7 @@ fn only_a_release_as_it_was_signed_is_accepted() {
 #[test]
 fn a_blob_is_kept_only_under_its_own_digest() {
     let fixture = Fixture::new();
-    fixture.status(STAGING);
+    fixture.agent(STAGING);
     let client = client(&fixture, STAGING);
     let (right, wrong) = (Digest::of(b"right"), Digest::of(b"wrong"));
     let refused = fixture.run(client.put_blob(wrong, b"right".to_vec()));
@@ -229,7 +229,7 @@ fn a_manifest_that_is_refused_leaves_no_tree_behind() {
 fn an_artifact_that_leads_out_of_its_folder_is_refused_by_the_next_environment() {
     let fixture = Fixture::new();
     fixture.bring(STAGING).expect(0);
-    fixture.status(PRODUCTION);
+    fixture.agent(PRODUCTION);
     let archive = fixture.dir.join("hostile.tar.gz");
     std::os::unix::fs::symlink("/etc", fixture.dir.join("out")).unwrap();
     let mut tar = std::process::Command::new("tar");

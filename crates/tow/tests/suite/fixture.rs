@@ -291,6 +291,12 @@ impl Fixture {
             .json()
     }
 
+    /// Has an agent started for an environment that need not be there yet.
+    pub fn agent(&self, environment: &str) -> u32 {
+        let _ = self.tow(&["cancel", "-e", environment]).expect(4);
+        self.seen(environment).unwrap().agent_pid
+    }
+
     /// Waits for what a client does.
     pub fn run<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(work)

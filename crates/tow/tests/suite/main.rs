@@ -14,6 +14,7 @@ mod failure;
 mod fixture;
 mod kill;
 mod load;
+mod looking;
 mod machine;
 mod snapshot;
 mod upgrade;

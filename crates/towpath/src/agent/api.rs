@@ -169,7 +169,7 @@ pub struct Status {
     pub verdict: String,
     /// The agent's build.
     pub version: String,
-    /// The agent's process id.
+    /// The agent's process id; 0 where the environment is not there yet, and so no agent.
     pub agent_pid: u32,
     /// The state directory.
     pub state: PathBuf,

@@ -106,6 +106,12 @@ pub(crate) struct Agent {
     ends: Notify,
 }
 
+/// Whether there is an environment in the state directory `state`, running or not.
+#[must_use]
+pub fn exists(state: &Path) -> bool {
+    state.join("state.db").exists()
+}
+
 /// The agent's socket, for the state directory `state`.
 #[must_use]
 pub fn socket(state: &Path) -> PathBuf {
@@ -121,6 +127,8 @@ pub async fn serve(options: Options) -> Result<End, Error> {
     let runtime = Places::runtime_of(&options.state);
     make_dirs(&options.state, &runtime)?;
     let store = Store::open(&options.state, Clock::system()).map_err(Error::State)?;
+    // The agent before, which ended just now, may have removed it when it found it empty.
+    make_dir(&runtime, 0o700).map_err(|error| Error::Io(runtime.clone(), error))?;
     let agent = Arc::new(open(options, store, runtime.clone())?);
     adopt::adopt(&agent.world).await.map_err(Error::Journal)?;
     let path = runtime.join("agent.sock");
@@ -130,6 +138,8 @@ pub async fn serve(options: Options) -> Result<End, Error> {
     tokio::spawn(runs::keep_tables(agent.world.clone()));
     let end = accept(&agent, listener).await;
     let _ = std::fs::remove_file(&path);
+    // Not where anything still runs: the sockets of shims are in it.
+    let _ = std::fs::remove_dir(&runtime);
     Ok(end)
 }
 

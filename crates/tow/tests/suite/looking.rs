@@ -1,0 +1,46 @@
+//! Looking leaves nothing behind, and a stop leaves no more than the data.
+
+use towpath::agent::api::Status;
+use towpath::agent::socket;
+
+use crate::fixture::{Fixture, STAGING};
+use crate::machine::{agents, until};
+use crate::snapshot::check_said;
+
+#[test]
+fn looking_at_what_is_not_there_makes_nothing() {
+    let fixture = Fixture::new();
+    for command in ["status", "ps", "releases", "logs", "config"] {
+        fixture.tow(&[command, "-e", STAGING]).expect(0);
+        fixture.tow(&[command, "-e", STAGING, "--json"]).expect(0);
+    }
+    check_said(
+        &fixture,
+        "not-there",
+        &fixture.tow(&["status", "-e", STAGING]),
+    );
+    let status: Status = fixture
+        .tow(&["status", "-e", STAGING, "--json"])
+        .expect(0)
+        .json();
+    assert_eq!((status.verdict.as_str(), status.agent_pid), ("stopped", 0));
+    assert!(!fixture.state(STAGING).exists(), "looking made a state");
+    assert!(
+        agents(&fixture.dir.join("states")).is_empty(),
+        "looking started an agent"
+    );
+}
+
+#[test]
+fn nothing_stays_in_the_runtime_folder_after_down() {
+    let fixture = Fixture::new();
+    fixture.bring(STAGING).expect(0);
+    let runtime = socket(&fixture.state(STAGING)).parent().unwrap().to_owned();
+    // An agent that ends alone leaves it to those that run on.
+    fixture.end_agent(STAGING);
+    assert!(runtime.exists());
+    fixture.down(STAGING);
+    until("the folder of the sockets is gone", || {
+        (!runtime.exists()).then_some(())
+    });
+}
