@@ -36,6 +36,18 @@ pub struct Cli {
     pub command: Command,
 }
 
+impl Cli {
+    /// What there is for people: without the commands that Towpath starts itself.
+    pub fn for_people() -> clap::Command {
+        let all = <Cli as clap::CommandFactory>::command();
+        let shown = all.get_subcommands().filter(|one| !one.is_hide_set());
+        clap::Command::new("tow")
+            .about(all.get_about().cloned().unwrap_or_default())
+            .args(all.get_arguments().cloned())
+            .subcommands(shown.cloned())
+    }
+}
+
 /// The environment a command is about, where `local` is meant when nothing is said.
 #[derive(Args, Clone)]
 pub struct Here {
@@ -197,7 +209,8 @@ pub mod commands {
         after_help = "Examples:\n  tow rollback -e production\n  tow rollback r41 -e production --dry-run"
     )]
     pub struct Rollback {
-        /// Release; the last good one when not given.
+        /// Release, as in `r41`; the last good one when not given.
+        #[arg(value_name = "RELEASE")]
         pub to: Option<String>,
         #[command(flatten)]
         pub there: There,

@@ -19,7 +19,7 @@ use crate::{connect, out, times};
 pub struct StepTime {
     /// Its name.
     pub step: String,
-    /// `ok`, `failed`, `undone`, `stuck`.
+    /// `ok`, `failed`, `cancelled`, `undone`, `stuck`.
     pub outcome: String,
     /// From intent to result, milliseconds.
     pub took_ms: i64,
@@ -72,6 +72,12 @@ impl Course {
     }
 }
 
+/// How long a build may be silent before it is said where to look.
+const SILENT: Duration = Duration::from_secs(2);
+
+/// What a step that was cut off by `tow cancel` has failed with.
+pub const CANCELLED: &str = "deploy::cancelled";
+
 /// How much is said on the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tell {
@@ -91,7 +97,7 @@ pub async fn follow(
     begun: &Begun,
     tell: Tell,
 ) -> Result<Course, Trouble> {
-    let mut teller = Teller::new(begun, tell);
+    let mut teller = Teller::new(place, begun, tell);
     let path = format!("/v1/runs/{}/rows", begun.run);
     let mut patience = 0;
     loop {
@@ -119,16 +125,28 @@ pub async fn follow(
 /// True at the run's end, false when the stream ended before.
 async fn attend(client: &Client, path: &str, teller: &mut Teller) -> Result<bool, ClientError> {
     let mut lines = client.lines(path).await?;
-    while let Some(row) = lines.next::<Row>().await? {
-        if teller.hear(&row) {
-            return Ok(true);
+    loop {
+        let mut next = std::pin::pin!(lines.next::<Row>());
+        let row = tokio::select! {
+            row = &mut next => row?,
+            () = sleep(SILENT) => {
+                teller.silence();
+                next.await?
+            }
+        };
+        match row {
+            Some(row) if teller.hear(&row) => return Ok(true),
+            Some(_) => {}
+            None => return Ok(false),
         }
     }
-    Ok(false)
 }
 
 struct Teller {
+    environment: String,
     tell: Tell,
+    /// The step that is at work.
+    at: Option<String>,
     bar: Option<ProgressBar>,
     heard: i64,
     began: i64,
@@ -137,7 +155,7 @@ struct Teller {
 }
 
 impl Teller {
-    fn new(begun: &Begun, tell: Tell) -> Teller {
+    fn new(place: &Place, begun: &Begun, tell: Tell) -> Teller {
         let bar = (out::is_watched() && tell != Tell::Nothing).then(|| {
             let bar = ProgressBar::new_spinner();
             if let Ok(style) = ProgressStyle::with_template("  {spinner} {msg} {elapsed}") {
@@ -154,7 +172,9 @@ impl Teller {
             failure: None,
         };
         Teller {
+            environment: place.environment.clone(),
             tell,
+            at: None,
             bar,
             heard: 0,
             began: 0,
@@ -175,6 +195,7 @@ impl Teller {
         match row.kind {
             Kind::Intent | Kind::UndoIntent => {
                 self.intents.insert(row.step.clone(), row.at.wall_ms);
+                self.at = (row.kind == Kind::Intent).then(|| row.step.clone());
                 self.at_work(row);
             }
             Kind::Ok | Kind::Failed | Kind::Undone | Kind::Stuck => self.result(row),
@@ -221,7 +242,20 @@ impl Teller {
         }
     }
 
+    /// Nothing was heard for a while. A build may take minutes, and what it says is in its log.
+    fn silence(&mut self) {
+        let Some(step) = self.at.take_if(|step| step.starts_with("build:")) else {
+            return;
+        };
+        let log = format!("`tow logs build -e {} --follow`", self.environment);
+        match &self.bar {
+            Some(bar) => bar.set_message(format!("{step} ({log})")),
+            None => self.tell(&format!("  ...    {step:<22}goes on; see {log}")),
+        }
+    }
+
     fn result(&mut self, row: &Row) {
+        self.at = None;
         let began = self
             .intents
             .get(&row.step)
@@ -229,12 +263,16 @@ impl Teller {
             .unwrap_or(row.at.wall_ms);
         let step = StepTime {
             step: row.step.clone(),
-            outcome: row.kind.to_string(),
+            outcome: outcome(row),
             took_ms: row.at.wall_ms - began,
             at_ms: row.at.wall_ms - self.began,
         };
         let took = times::span(u64::try_from(step.took_ms).unwrap_or(0));
-        self.tell(&format!("  {:<7}{:<22}{took}", step.outcome, step.step));
+        let word = match step.outcome.as_str() {
+            "cancelled" => "cut",
+            other => other,
+        };
+        self.tell(&format!("  {word:<7}{:<22}{took}", step.step));
         self.course.steps.push(step);
     }
 
@@ -244,5 +282,13 @@ impl Teller {
             Some(bar) => bar.println(text),
             None => out::note(text),
         }
+    }
+}
+
+/// How a step ended; one that somebody had cut off did not fail.
+fn outcome(row: &Row) -> String {
+    match row.kind {
+        Kind::Failed if row.data["code"] == CANCELLED => "cancelled".to_owned(),
+        kind => kind.to_string(),
     }
 }

@@ -16,7 +16,7 @@ use towpath::state::StoredRelease;
 use super::Ending;
 use crate::cli::Cli;
 use crate::cli::commands::{Cancel, Deploy, Promote, Rollback};
-use crate::follow::{Course, Tell, follow};
+use crate::follow::{CANCELLED, Course, Tell, follow};
 use crate::place::{App, Place};
 use crate::{connect, out, times};
 
@@ -64,7 +64,11 @@ pub async fn act(act: Act<'_>) -> Ending {
         return tell_plan(&begun, json);
     }
     let course = follow_or_detach(&act, &begun).await?;
-    tell_course(&act, &course);
+    let serves = match course.exit() {
+        0 if !act.json => serves(act.client).await,
+        _ => String::new(),
+    };
+    tell_course(&act, &course, &serves);
     Ok(course.exit())
 }
 
@@ -113,13 +117,30 @@ async fn follow_or_detach(act: &Act<'_>, begun: &Begun) -> Result<Course, Troubl
     }
 }
 
-fn tell_course(act: &Act<'_>, course: &Course) {
+/// What serves now and where; empty where nothing does.
+async fn serves(client: &Client) -> String {
+    let status: Option<Status> = client.get("/v1/status").await.ok();
+    let told = status.and_then(|status| {
+        let (live, listen) = (status.live?, status.listen?);
+        Some(format!(
+            ": {} serves {} at http://{listen}",
+            live.name, status.environment
+        ))
+    });
+    told.unwrap_or_default()
+}
+
+fn tell_course(act: &Act<'_>, course: &Course, serves: &str) {
     if act.json {
         out::json(course);
         return;
     }
     let environment = &act.place.environment;
     match &course.failure {
+        Some(failure) if failure.code == CANCELLED && course.exit() == 5 => out::note(format!(
+            "{} was cancelled: {environment} is as it was",
+            course.run
+        )),
         Some(failure) => {
             out::diagnostic(failure);
             match course.exit() {
@@ -135,7 +156,7 @@ fn tell_course(act: &Act<'_>, course: &Course) {
         }
         None => {
             let took = times::span(u64::try_from(course.took_ms).unwrap_or(0));
-            out::say(format!("{} is done, in {took}", course.run));
+            out::say(format!("{} is done, in {took}{serves}", course.run));
         }
     }
 }
@@ -363,7 +384,13 @@ pub async fn cancel(cli: &Cli, arguments: &Cancel) -> Ending {
     if arguments.json {
         out::json(&course);
     } else {
-        out::say(format!("{} is {}", course.run, course.outcome));
+        out::say(match course.exit() {
+            5 => format!(
+                "{} is cancelled: {} is as it was",
+                course.run, place.environment
+            ),
+            _ => format!("{} is {}", course.run, course.outcome),
+        });
     }
     // Undone is what was asked for.
     Ok(if course.exit() == 5 { 0 } else { course.exit() })

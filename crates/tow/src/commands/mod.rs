@@ -10,7 +10,7 @@ mod server;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use towpath::agent::api::Trouble;
 
 use crate::cli::{Cli, Command};
@@ -37,7 +37,7 @@ fn run(cli: Cli) -> Ending {
         Command::Gateway(arguments) => return inner::gateway(arguments),
         Command::Completion(arguments) => {
             let mut script = Vec::new();
-            clap_complete::generate(arguments.shell, &mut Cli::command(), "tow", &mut script);
+            clap_complete::generate(arguments.shell, &mut Cli::for_people(), "tow", &mut script);
             out::say(String::from_utf8_lossy(&script).trim_end());
             return Ok(0);
         }

@@ -11,7 +11,7 @@ use crate::whole::whole;
 
 const DEPLOY: [&str; 3] = ["deploy", "-e", STAGING];
 /// A build that waits until the test lets it go on.
-const WAITING: &str = "while [ ! -e \\\"$HOME/go\\\" ]; do sleep 0.01; done";
+const WAITING: &str = "touch $HOME/waits; while [ ! -e $HOME/go ]; do sleep 0.01; done";
 
 /// One version serves.
 fn served() -> Fixture {
@@ -93,7 +93,7 @@ fn a_release_that_does_not_come_up_is_told_of_and_undone() {
 
 /// Starts a deployment whose build waits and then does `more`, and returns when it waits.
 fn waits_in_build(fixture: &mut Fixture, more: &str) -> (Running, Status) {
-    let build = WAITING.replace("$HOME", &fixture.data("").display().to_string());
+    let build = WAITING.replace("$HOME", &fixture.dir.join("data").display().to_string());
     fixture
         .manifest(&MANIFEST.replace("build = \"true\"", &format!("build = \"{build}; {more}\"")));
     fixture.commit();
@@ -103,6 +103,8 @@ fn waits_in_build(fixture: &mut Fixture, more: &str) -> (Running, Status) {
         fixture
             .seen(STAGING)
             .filter(|status| step(status).as_deref() == Some("build:web"))
+            // Its first command has run.
+            .filter(|_| fixture.data("waits").exists())
     });
     (deploy, status)
 }
@@ -138,6 +140,42 @@ fn one_run_at_a_time_and_a_cancelled_one_is_undone() {
         &fixture.tow(&["cancel", "-e", STAGING]),
     );
     fixture.down(STAGING);
+}
+
+#[test]
+fn a_build_that_takes_long_says_where_to_look() {
+    use std::io::{BufRead, BufReader, Read};
+    let mut fixture = served();
+    let (mut deploy, _) = waits_in_build(&mut fixture, "true");
+    let mut told = BufReader::new(deploy.0.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("build:web") {
+        line.clear();
+        assert_ne!(told.read_line(&mut line).unwrap(), 0, "nothing was said");
+    }
+    assert!(
+        line.contains("`tow logs build -e staging --follow`"),
+        "{line}"
+    );
+    std::fs::write(fixture.data("go"), "").unwrap();
+    told.read_to_string(&mut line).unwrap();
+    let said = fixture.end(deploy).expect(0);
+    let end = format!(": r2 serves staging at http://{}", fixture.listen(STAGING));
+    assert!(said.out.trim_end().ends_with(&end), "{}", said.out);
+    fixture.down(STAGING);
+}
+
+#[test]
+fn completion_knows_only_what_is_for_people() {
+    let fixture = Fixture::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let said = fixture.tow(&["completion", shell]).expect(0);
+        assert!(said.out.contains("rollback"), "{shell}");
+        assert!(
+            !said.out.contains("shim"),
+            "{shell} completes internal commands"
+        );
+    }
 }
 
 #[test]

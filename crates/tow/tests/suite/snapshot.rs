@@ -29,7 +29,10 @@ fn normal(fixture: &Fixture, text: &str) -> String {
         .replace(&fixture.dir.join("app").display().to_string(), "APP")
         .replace(&fixture.dir.display().to_string(), "DIR");
     let mut lines: Vec<String> = Vec::new();
-    for line in text.lines().filter(|line| !is_of_shim(line)) {
+    for line in text
+        .lines()
+        .filter(|line| !is_of_shim(line) && !is_of_build(line))
+    {
         let line = words(line);
         // How often a dying process says the same depends on when it is looked at.
         if lines.last() != Some(&line) {
@@ -43,6 +46,11 @@ fn normal(fixture: &Fixture, text: &str) -> String {
 fn is_of_shim(line: &str) -> bool {
     let mut words = line.split_whitespace();
     words.next().is_some_and(is_time) && words.next() == Some("tow")
+}
+
+/// A build that takes long says so, and how long it takes differs.
+fn is_of_build(line: &str) -> bool {
+    line.starts_with("  ... ")
 }
 
 fn is_time(word: &str) -> bool {

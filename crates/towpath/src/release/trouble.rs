@@ -77,10 +77,11 @@ fn headline(new: &str, process: &Process, why: &NotReady) -> Diagnostic {
         }
         () if gone => {
             let how = ending(why.exit.as_ref());
-            let text = format!(
-                "service `{service}` of {new} {how}, {} times",
-                why.starts.max(1)
-            );
+            let often = match why.starts {
+                0 | 1 => "once".to_owned(),
+                starts => format!("{starts} times"),
+            };
+            let text = format!("service `{service}` of {new} {how}, {often}");
             Diagnostic::error("deploy::died", text)
         }
         () => {
