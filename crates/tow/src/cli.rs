@@ -99,6 +99,8 @@ pub enum Command {
     Releases(commands::Releases),
     /// Show what serves, what is warm, what is under way, and what to do.
     Status(commands::Status),
+    /// Remove builds, artifacts and backups that no way back needs.
+    Gc(commands::Gc),
     /// Rehearse the whole way in a scratch folder, under the declared load.
     Rehearse(commands::Rehearse),
     /// Work on this machine's agents.
@@ -224,6 +226,13 @@ pub mod commands {
         /// Print JSON.
         #[arg(long)]
         pub json: bool,
+    }
+
+    #[derive(Args)]
+    #[command(after_help = "Example:\n  tow gc -e staging --dry-run")]
+    pub struct Gc {
+        #[command(flatten)]
+        pub there: There,
     }
 
     #[derive(Args)]

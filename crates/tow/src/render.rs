@@ -1,6 +1,7 @@
 //! Tables and sentences.
 
 use towpath::agent::api::{InstanceStatus, ReleaseStatus, Status};
+use towpath::release::{Collected, Garbage};
 
 use crate::times;
 
@@ -184,4 +185,24 @@ pub fn releases(releases: &[ReleaseStatus]) -> String {
         "RELEASE", "STATE", "KEPT", "BUILT IN", "COMMIT", "SUBJECT", "DIGEST",
     ];
     table(&header, &releases.iter().map(row).collect::<Vec<_>>())
+}
+
+/// What was removed, or would be, and how much that frees.
+pub fn collected(collected: &Collected, dry_run: bool) -> String {
+    let row = |one: &Garbage| vec![one.kind.clone(), one.name.clone(), times::bytes(one.bytes)];
+    let kept: Vec<String> = collected.kept.iter().map(ToString::to_string).collect();
+    let kept = match kept.is_empty() {
+        true => "no release is here yet".to_owned(),
+        false => format!("the files of {} stay", kept.join(", ")),
+    };
+    if collected.removed.is_empty() {
+        return format!("nothing is there that is not needed; {kept}");
+    }
+    let rows: Vec<_> = collected.removed.iter().map(row).collect();
+    let what = table(&["KIND", "NAME", "SIZE"], &rows);
+    let verb = if dry_run { "would free" } else { "freed" };
+    format!(
+        "{what}\n{verb} {}; {kept}",
+        times::bytes(collected.freed_bytes)
+    )
 }

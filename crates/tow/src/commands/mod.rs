@@ -2,6 +2,7 @@
 
 mod check;
 mod deploy;
+mod gc;
 mod inner;
 mod local;
 mod look;
@@ -68,6 +69,7 @@ async fn dispatch(cli: &Cli) -> Ending {
         Command::Promote(arguments) => deploy::promote(cli, arguments).await,
         Command::Rollback(arguments) => deploy::rollback(cli, arguments).await,
         Command::Cancel(arguments) => deploy::cancel(cli, arguments).await,
+        Command::Gc(arguments) => gc::gc(cli, arguments).await,
         Command::Rehearse(arguments) => rehearse::rehearse(cli, arguments).await,
         Command::Server(arguments) => server::server(cli, arguments).await,
         Command::Agent(arguments) => inner::agent(arguments).await,
@@ -89,6 +91,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Promote(arguments) => arguments.there.json,
         Command::Rollback(arguments) => arguments.there.json,
         Command::Cancel(arguments) => arguments.json,
+        Command::Gc(arguments) => arguments.there.json,
         Command::Rehearse(arguments) => arguments.json,
         _ => false,
     }

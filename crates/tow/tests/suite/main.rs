@@ -12,6 +12,7 @@ mod crash;
 mod damage;
 mod failure;
 mod fixture;
+mod gc;
 mod kill;
 mod load;
 mod looking;

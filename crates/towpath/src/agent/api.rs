@@ -6,6 +6,7 @@
 //! | `POST /v1/runs` | [`Begin`] | [`Begun`] |
 //! | `GET /v1/runs/d7/rows` | | journal rows of that run, one JSON object a line, until it ends |
 //! | `POST /v1/cancel` | | [`Begun`] |
+//! | `POST /v1/gc` | [`Collect`] | `Collected` |
 //! | `GET /v1/releases` | | list of [`ReleaseStatus`] |
 //! | `GET /v1/releases/r4` | | `StoredRelease` |
 //! | `POST /v1/releases` | [`Offer`] | [`Accepted`] |
@@ -83,6 +84,15 @@ pub enum What {
         /// To this release; to the last good one when absent.
         to: Option<ReleaseId>,
     },
+}
+
+/// Remove what is not needed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Collect {
+    /// Only say what.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 /// A run has begun, or would.

@@ -41,6 +41,12 @@ async fn route(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Respons
             let actor: String = read(request).await?;
             Ok(json(&runs::cancel(&agent.world, &agent.runs, &actor)?))
         }
+        (&Method::POST, ["v1", "gc"]) => {
+            let asked: api::Collect = read(request).await?;
+            Ok(json(
+                &runs::collect(&agent.world, &agent.runs, asked).await?,
+            ))
+        }
         (&Method::GET, ["v1", "releases"]) => Ok(json(&releases::list(&agent.world)?)),
         (&Method::GET, ["v1", "releases", id]) => one_release(agent, id.parse().map_err(wrong)?),
         (&Method::POST, ["v1", "releases"]) => Ok(json(&releases::accept(
@@ -171,7 +177,7 @@ async fn receive_blob(
             .note("nothing of it was kept"),
         )
     };
-    if agent.world.blobs.has(digest) {
+    if agent.world.blobs.has_for_use(digest) {
         return Ok(json(&digest));
     }
     let mut incoming = agent

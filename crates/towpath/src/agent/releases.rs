@@ -96,7 +96,7 @@ pub(super) fn accept(world: &World, offer: &Offer) -> Result<Accepted, Failure> 
     let wanted: BTreeSet<_> = record.artifacts.values().copied().collect();
     let missing = wanted
         .into_iter()
-        .filter(|digest| !world.blobs.has(*digest))
+        .filter(|digest| !world.blobs.has_for_use(*digest))
         .collect();
     Ok(Accepted {
         release: stored.id,

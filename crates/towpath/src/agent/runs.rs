@@ -1,23 +1,27 @@
 //! One run at a time: beginning it, cancelling it, going on with it, closing windows.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::answer::{Failure, failed, invalid, refused};
-use super::api::{Begin, Begun, What};
+use super::api::{Begin, Begun, Collect, What};
 use crate::diagnostic::Diagnostic;
 use crate::id::{ReleaseId, RunId};
 use crate::release::{
-    self, Bring, Cancel, Environment, OpenRun, Operation, Order, Phase, Plan, Refusal, Version,
-    World,
+    self, Bring, Cancel, Collected, Environment, OpenRun, Operation, Order, Outcome, Phase, Plan,
+    Refusal, Version, World,
 };
 use crate::state::{Entry, Kind};
 
 /// Longest pause between looks at the window.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// Longest wait for somebody else's planning, or tidying up.
+const PLANNED: Duration = Duration::from_secs(2);
 
 /// The run under way, as this process drives it.
 #[derive(Default)]
@@ -42,6 +46,19 @@ impl Runs {
             runs: self.clone(),
             cancel,
         })
+    }
+
+    /// As [`Runs::claim`], after waiting for one who only tidies up, or plans; a run is not waited for.
+    async fn soon(self: &Arc<Self>, world: &World) -> Option<Claim> {
+        let deadline = Instant::now() + PLANNED;
+        loop {
+            let claim = self.claim();
+            let is_open = || world.environment().is_ok_and(|now| now.open.is_some());
+            if claim.is_some() || Instant::now() > deadline || is_open() {
+                return claim;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Goes on with the run that a crash cut off, if there is one.
@@ -77,7 +94,12 @@ impl Drop for Claim {
 
 /// To the end, whatever the journal's disk says in between.
 async fn drive(world: Arc<World>, claim: Claim) {
-    while release::resume(&world, &claim.cancel).await.is_err() {
+    loop {
+        match release::resume(&world, &claim.cancel).await {
+            Ok(Outcome::Done) => return tidy(&world, claim).await,
+            Ok(_) => return,
+            Err(_) => {}
+        }
         let open = world.environment().is_ok_and(|now| now.open.is_some());
         if !open {
             return;
@@ -86,13 +108,68 @@ async fn drive(world: Arc<World>, claim: Claim) {
     }
 }
 
+/// After a run that went well. What cannot be removed now is found the next time.
+async fn tidy(world: &Arc<World>, claim: Claim) {
+    let looked = set_aside(world, claim).await;
+    if let Ok((_, doomed)) = looked {
+        tokio::task::spawn_blocking(move || release::remove(&doomed));
+    }
+}
+
+/// What is not needed, out of the way; other runs wait only for this.
+async fn set_aside(
+    world: &Arc<World>,
+    claim: Claim,
+) -> Result<(Collected, Vec<PathBuf>), Diagnostic> {
+    let world = world.clone();
+    let looked = tokio::task::spawn_blocking(move || {
+        let collected = release::garbage(&world)?;
+        let doomed = release::doom(&world, &collected);
+        drop(claim);
+        Ok((collected, doomed))
+    });
+    looked.await.unwrap_or_else(|_| Err(panicked()))
+}
+
+fn panicked() -> Diagnostic {
+    Diagnostic::error("agent::panicked", "it panicked; this is a bug")
+}
+
+/// Removes what is not needed, by hand.
+pub(super) async fn collect(
+    world: &Arc<World>,
+    runs: &Arc<Runs>,
+    asked: Collect,
+) -> Result<Collected, Failure> {
+    let claim = runs
+        .soon(world)
+        .await
+        .ok_or_else(|| refused(under_way(world)))?;
+    if world.environment().map_err(failed)?.open.is_some() {
+        return Err(refused(under_way(world)));
+    }
+    if asked.dry_run {
+        let world = world.clone();
+        let looked = tokio::task::spawn_blocking(move || release::garbage(&world)).await;
+        return looked.map_err(|_| failed(panicked()))?.map_err(failed);
+    }
+    let (collected, doomed) = set_aside(world, claim).await.map_err(failed)?;
+    let removed = tokio::task::spawn_blocking(move || release::remove(&doomed)).await;
+    let removed = removed.map_err(|_| failed(panicked()))?;
+    removed.map_err(|error| failed(Diagnostic::error("gc::failed", error.to_string())))?;
+    Ok(collected)
+}
+
 /// Plans a run and begins it.
 pub(super) async fn begin(
     world: &Arc<World>,
     runs: &Arc<Runs>,
     asked: Begin,
 ) -> Result<Begun, Failure> {
-    let claim = runs.claim().ok_or_else(|| refused(under_way(world)))?;
+    let claim = runs
+        .soon(world)
+        .await
+        .ok_or_else(|| refused(under_way(world)))?;
     let now = world.environment().map_err(failed)?;
     if now.open.is_some() {
         return Err(refused(under_way(world)));

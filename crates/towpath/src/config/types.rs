@@ -25,7 +25,7 @@ pub struct Config {
     /// How long the old version stays warm after a switch.
     #[serde(rename = "window_ms", serialize_with = "output::millis")]
     pub window: Duration,
-    /// Builds kept by `tow gc`.
+    /// Releases whose builds, artifacts and backups `tow gc` keeps.
     pub keep: u32,
     /// The services, by name.
     pub services: BTreeMap<String, Service>,

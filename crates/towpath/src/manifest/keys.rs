@@ -46,9 +46,8 @@ pub static ROOT: Shape = Shape::Table(&keys(&[
     field(
         "keep",
         Shape::Integer { min: 1, max: 1000 },
-        "builds that `tow gc` keeps",
-    )
-    .later(),
+        "releases whose builds, artifacts and backups are kept",
+    ),
     field("services", SERVICES, "what runs"),
     field(
         "resources",
@@ -96,9 +95,8 @@ pub static ENVIRONMENT: Shape = Shape::Table(&keys(&[
     field(
         "keep",
         Shape::Integer { min: 1, max: 1000 },
-        "builds that `tow gc` keeps",
-    )
-    .later(),
+        "releases whose builds, artifacts and backups are kept",
+    ),
     field("services", SERVICES, "what differs in the services"),
     field("resources", RESOURCES, "what differs in the resources"),
     field("variables", VARIABLES, "what differs in the variables"),

@@ -7,6 +7,7 @@
 //! last row is an intent is probed, and applied again, which every step bears. When a step fails,
 //! the steps before it are undone in the reverse order of their intents.
 
+mod collect;
 mod effect;
 mod executor;
 pub mod failpoint;
@@ -22,6 +23,7 @@ mod trouble;
 mod version;
 mod world;
 
+pub use collect::{Collected, Garbage, doom, garbage, remove};
 pub use executor::{Cancel, Outcome, resume};
 pub use fold::{Ended, Environment, Illegal, OpenRun, Phase, StepState, Warm, fold};
 pub use gateway::{GATEWAY, adopt_gateway, gateway, gateway_state, keep_table};

@@ -37,6 +37,10 @@ pub(super) fn prepare(world: &World, what: Bring) -> Result<Prepared> {
         Bring::Release(id) => {
             let record = record(world, id)?;
             let root = build::folder(&world.state(), record.build);
+            let gone = |digest: &Digest| !world.blobs.has_for_use(*digest);
+            if !build::is_built(&root) && record.artifacts.values().any(gone) {
+                return Err(removed(world, id));
+            }
             let unpacked = builds::unpack(&world.blobs, &record.artifacts, &root);
             unpacked.map_err(|error| {
                 remove_unbuilt(&root);
@@ -117,6 +121,20 @@ fn unpack(world: &World, tree: Digest, root: &Path) -> Result<String> {
             format!("`tow.toml` of the commit: {error}"),
         ))
     })
+}
+
+fn removed(world: &World, id: ReleaseId) -> Refusal {
+    let text =
+        format!("the files of {id} are not here any more: newer releases have taken their place");
+    Refusal::Refused(
+        Diagnostic::error("release::removed", text)
+            .note(format!(
+                "`keep` in tow.toml says how many {} keeps",
+                world.environment
+            ))
+            .note("nothing was touched")
+            .help("bring its commit in again, by `tow deploy` and `tow promote`"),
+    )
 }
 
 fn unpackable(error: &build::Error, what: &str) -> Refusal {

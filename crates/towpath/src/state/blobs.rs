@@ -9,6 +9,12 @@ use sha2::Digest as _;
 use super::Error;
 use crate::id::Digest;
 
+/// The moment of the call, as the file system has it.
+const NOW: rustix::fs::Timespec = rustix::fs::Timespec {
+    tv_sec: 0,
+    tv_nsec: rustix::fs::UTIME_NOW,
+};
+
 /// The folder of blobs, each named by the SHA-256 of its content.
 #[derive(Debug, Clone)]
 pub struct Blobs {
@@ -34,6 +40,18 @@ impl Blobs {
     #[must_use]
     pub fn has(&self, digest: Digest) -> bool {
         self.path(digest).is_file()
+    }
+
+    /// Whether it is here, whole; somebody is about to want it, so it is not taken for old.
+    #[must_use]
+    pub fn has_for_use(&self, digest: Digest) -> bool {
+        let now = rustix::fs::Timestamps {
+            last_access: NOW,
+            last_modification: NOW,
+        };
+        let path = self.path(digest);
+        let flags = rustix::fs::AtFlags::empty();
+        rustix::fs::utimensat(rustix::fs::CWD, &path, &now, flags).is_ok() && path.is_file()
     }
 
     /// Begins a blob that is written piece by piece.
