@@ -301,7 +301,22 @@ pub mod commands {
     }
 
     #[derive(Args)]
+    #[command(args_conflicts_with_subcommands = true)]
     pub struct Agent {
+        #[command(subcommand)]
+        pub command: Option<AgentCommand>,
+        #[command(flatten)]
+        pub serve: Option<Serve>,
+    }
+
+    #[derive(Subcommand)]
+    pub enum AgentCommand {
+        /// Become a connection to the agent of an environment on this machine.
+        Dial(Dial),
+    }
+
+    #[derive(Args)]
+    pub struct Serve {
         #[arg(long)]
         pub app: String,
         #[arg(long)]
@@ -310,6 +325,16 @@ pub mod commands {
         pub dir: PathBuf,
         #[arg(long)]
         pub rehearsal: bool,
+    }
+
+    #[derive(Args)]
+    pub struct Dial {
+        /// Application.
+        #[arg(long)]
+        pub app: String,
+        /// Environment.
+        #[arg(long)]
+        pub environment: String,
     }
 
     #[derive(Args)]

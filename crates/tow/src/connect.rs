@@ -1,5 +1,6 @@
 //! Finding the agent of an environment, and starting one where there is none.
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -19,7 +20,15 @@ pub async fn agent(place: &Place) -> Result<Client, Trouble> {
     if answers(&client).await {
         return Ok(client);
     }
-    let mut child = start(place)?;
+    let start = || {
+        start(
+            &place.app.name,
+            &place.environment,
+            &place.state,
+            place.rehearsal,
+        )
+    };
+    let mut child = start()?;
     let deadline = Instant::now() + COMES_UP;
     while !answers(&client).await {
         let code = child.try_wait().ok().flatten().map(|status| status.code());
@@ -30,7 +39,7 @@ pub async fn agent(place: &Place) -> Result<Client, Trouble> {
         // One that was refused has found another agent there, which will answer, or is on its way
         // out and makes room.
         if code.is_some() && !answers(&client).await {
-            child = start(place)?;
+            child = start()?;
         }
     }
     Ok(client)
@@ -43,29 +52,29 @@ async fn answers(client: &Client) -> bool {
     )
 }
 
-fn start(place: &Place) -> Result<Child, Trouble> {
-    let log = place.state.join("agent.log");
+/// Starts the agent of a state directory.
+pub fn start(
+    app: &str,
+    environment: &str,
+    state: &Path,
+    rehearsal: bool,
+) -> Result<Child, Trouble> {
+    let log = state.join("agent.log");
     let failed = |error: &dyn std::fmt::Display| Trouble {
         exit: 1,
         diagnostic: Diagnostic::error(
             "agent::not-started",
-            format!("the agent of {}: {error}", place.environment),
+            format!("the agent of {environment}: {error}"),
         ),
     };
-    std::fs::create_dir_all(&place.state).map_err(|error| failed(&error))?;
+    std::fs::create_dir_all(state).map_err(|error| failed(&error))?;
     let out = std::fs::File::create(&log).map_err(|error| failed(&error))?;
     let exe = std::env::current_exe().map_err(|error| failed(&error))?;
     let mut command = Command::new(exe);
-    command.arg("agent").args([
-        "--app",
-        &place.app.name,
-        "--environment",
-        &place.environment,
-        "--dir",
-    ]);
     command
-        .arg(&place.state)
-        .args(place.rehearsal.then_some("--rehearsal"));
+        .arg("agent")
+        .args(["--app", app, "--environment", environment, "--dir"]);
+    command.arg(state).args(rehearsal.then_some("--rehearsal"));
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())

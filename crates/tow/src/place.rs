@@ -137,7 +137,7 @@ impl App {
 }
 
 /// `/var/lib/towpath` for root; else the user's own state directory.
-fn machine_states() -> PathBuf {
+pub fn machine_states() -> PathBuf {
     if rustix::process::geteuid().is_root() {
         return PathBuf::from("/var/lib/towpath");
     }

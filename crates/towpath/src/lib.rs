@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod diagnostic;
 pub mod id;
+pub mod link;
 pub mod load;
 pub mod manifest;
 pub mod migrate;

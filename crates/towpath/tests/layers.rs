@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["manifest"],
     &["config"],
     &["state"],
-    &["resource"],
+    &["resource", "link"],
     &["supervise", "migrate", "backup", "build", "load"],
     &["release"],
     &["agent"],

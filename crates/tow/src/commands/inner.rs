@@ -7,7 +7,7 @@ use towpath::agent::{End, Error, Options, serve};
 use towpath::diagnostic::Diagnostic;
 
 use super::Ending;
-use crate::cli::commands::{Agent, Gateway, Shim};
+use crate::cli::commands::{Gateway, Serve, Shim};
 use crate::version;
 
 /// A failure with nothing to add.
@@ -15,6 +15,14 @@ pub fn failed(error: &dyn std::fmt::Display) -> Trouble {
     Trouble {
         exit: 1,
         diagnostic: Diagnostic::error("tow::failed", error.to_string()),
+    }
+}
+
+/// Exit code 2: what was typed cannot be meant.
+pub fn usage(text: impl Into<String>) -> Trouble {
+    Trouble {
+        exit: 2,
+        diagnostic: Diagnostic::error("tow::usage", text),
     }
 }
 
@@ -34,7 +42,7 @@ pub fn gateway(arguments: &Gateway) -> Ending {
 }
 
 /// The agent of one environment.
-pub async fn agent(arguments: &Agent) -> Ending {
+pub async fn agent(arguments: &Serve) -> Ending {
     // A session of its own: it must not end with the terminal that happened to start it.
     let _ = rustix::process::setsid();
     let tow = std::env::current_exe().map_err(|error| failed(&error))?;

@@ -2,6 +2,7 @@
 
 mod check;
 mod deploy;
+mod dial;
 mod gc;
 mod inner;
 mod local;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use towpath::agent::api::Trouble;
 
+use crate::cli::commands::AgentCommand;
 use crate::cli::{Cli, Command};
 use crate::out;
 
@@ -72,7 +74,11 @@ async fn dispatch(cli: &Cli) -> Ending {
         Command::Gc(arguments) => gc::gc(cli, arguments).await,
         Command::Rehearse(arguments) => rehearse::rehearse(cli, arguments).await,
         Command::Server(arguments) => server::server(cli, arguments).await,
-        Command::Agent(arguments) => inner::agent(arguments).await,
+        Command::Agent(arguments) => match (&arguments.command, &arguments.serve) {
+            (Some(AgentCommand::Dial(arguments)), _) => dial::dial(cli, arguments).await,
+            (None, Some(arguments)) => inner::agent(arguments).await,
+            (None, None) => Err(inner::usage("`tow agent` is started by other commands")),
+        },
         Command::Completion(_) | Command::Gateway(_) | Command::Shim(_) => Ok(0),
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! | method and path | body | answer |
 //! | --- | --- | --- |
+//! | `GET /v1/hello` | | [`Hello`] |
 //! | `GET /v1/status` | | [`Status`] |
 //! | `POST /v1/runs` | [`Begin`] | [`Begun`] |
 //! | `GET /v1/runs/d7/rows` | | journal rows of that run, one JSON object a line, until it ends |
@@ -33,6 +34,15 @@ pub struct Trouble {
     pub exit: u8,
     /// What failed, what is true now, what to do next.
     pub diagnostic: Diagnostic,
+}
+
+/// Who answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The agent's build.
+    pub version: String,
+    /// What it speaks: [`crate::link::PROTOCOL`].
+    pub protocol: u32,
 }
 
 /// Begin a run.

@@ -16,6 +16,7 @@ use super::answer::{Body, Failure, channel, failed, full, json, line, wrong};
 use super::{Agent, End, api, logs, releases, runs, status};
 use crate::diagnostic::Diagnostic;
 use crate::id::{Digest, ReleaseId, RunId};
+use crate::link::PROTOCOL;
 use crate::state::Kind;
 
 /// A JSON body is a manifest and little more.
@@ -34,6 +35,7 @@ async fn route(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Respons
     let path = request.uri().path().trim_start_matches('/').to_owned();
     let parts: Vec<&str> = path.split('/').collect();
     match (request.method(), parts.as_slice()) {
+        (&Method::GET, ["v1", "hello"]) => Ok(json(&hello(agent))),
         (&Method::GET, ["v1", "status"]) => Ok(json(&status::status(&agent.world).await?)),
         (&Method::POST, ["v1", "runs"]) => begin(agent, request).await,
         (&Method::GET, ["v1", "runs", run, "rows"]) => rows(agent, run.parse().map_err(wrong)?),
@@ -66,6 +68,13 @@ async fn route(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Respons
             "{} /{path} is not known to this version",
             request.method()
         ))),
+    }
+}
+
+fn hello(agent: &Agent) -> api::Hello {
+    api::Hello {
+        version: agent.world.version.clone(),
+        protocol: PROTOCOL,
     }
 }
 

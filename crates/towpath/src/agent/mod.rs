@@ -9,6 +9,7 @@ mod adopt;
 mod answer;
 pub mod api;
 mod client;
+pub mod dial;
 mod http;
 mod logs;
 mod releases;

@@ -32,10 +32,5 @@ pub struct Record {
 /// What this machine runs: `linux-x86_64-gnu`.
 #[must_use]
 pub fn platform() -> String {
-    let libc = if std::path::Path::new("/lib/ld-musl-x86_64.so.1").exists() {
-        "musl"
-    } else {
-        "gnu"
-    };
-    format!("{}-{}-{libc}", std::env::consts::OS, std::env::consts::ARCH)
+    crate::link::Platform::here().to_string()
 }

@@ -62,12 +62,27 @@ impl Places {
     #[must_use]
     pub fn runtime_of(state: &Path) -> PathBuf {
         let uid = rustix::process::geteuid().as_raw();
-        let base = match std::env::var_os("XDG_RUNTIME_DIR") {
-            _ if uid == 0 => PathBuf::from("/run/towpath"),
-            Some(dir) if dir.len() < 60 => PathBuf::from(dir).join("towpath"),
-            _ => PathBuf::from(format!("/tmp/towpath-{uid}")),
-        };
-        base.join(Digest::of(state.as_os_str().as_encoded_bytes()).short())
+        let mut possible = Places::runtimes_of(state, uid);
+        possible.swap_remove(0)
+    }
+
+    /// Where the runtime folder may be when the state is the user `uid`'s, the likeliest first: a
+    /// boot unit may have no `XDG_RUNTIME_DIR` where a session has one, or the other way round.
+    #[must_use]
+    pub fn runtimes_of(state: &Path, uid: u32) -> Vec<PathBuf> {
+        let folder = Digest::of(state.as_os_str().as_encoded_bytes()).short();
+        if uid == 0 {
+            return vec![Path::new("/run/towpath").join(folder)];
+        }
+        let session = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| dir.len() < 60);
+        let bases = session
+            .map(|dir| PathBuf::from(dir).join("towpath"))
+            .into_iter()
+            .chain([
+                PathBuf::from(format!("/tmp/towpath-{uid}")),
+                PathBuf::from(format!("/run/user/{uid}/towpath")),
+            ]);
+        bases.map(|base| base.join(&folder)).collect()
     }
 }
 
