@@ -9,13 +9,30 @@ use towpath::agent::api::{Status, Trouble};
 use towpath::agent::{Client, ClientError, socket};
 use towpath::diagnostic::Diagnostic;
 
+use crate::link;
 use crate::place::Place;
 
 /// A starting agent may first have to adopt, and to replace a gateway.
 const COMES_UP: Duration = Duration::from_secs(30);
 
-/// The client of the environment's agent, which is started when it is not there.
+/// The client of the environment's agent: on its server where it has one; else on this machine,
+/// where it is started when it is not there.
 pub async fn agent(place: &Place) -> Result<Client, Trouble> {
+    match &place.server {
+        Some(server) => link::agent(place, server, false).await,
+        None => own_agent(place).await,
+    }
+}
+
+/// Sees that there is an agent after one has gone: on a server it is for the server to do.
+pub async fn again(place: &Place) {
+    if place.server.is_none() {
+        // One that cannot be started yet may be, at the next try.
+        let _ = own_agent(place).await;
+    }
+}
+
+async fn own_agent(place: &Place) -> Result<Client, Trouble> {
     let client = Client::new(socket(&place.state));
     if answers(&client).await {
         return Ok(client);

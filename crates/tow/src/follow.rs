@@ -98,46 +98,56 @@ pub async fn follow(
     tell: Tell,
 ) -> Result<Course, Trouble> {
     let mut teller = Teller::new(place, begun, tell);
-    let path = format!("/v1/runs/{}/rows", begun.run);
     let mut patience = 0;
     loop {
-        match attend(client, &path, &mut teller).await {
+        let heard = teller.heard;
+        let path = format!("/v1/runs/{}/rows?after={heard}", begun.run);
+        let attended = attend(client, &path, &mut teller).await;
+        if teller.heard > heard {
+            patience = 0;
+        }
+        match attended {
             Ok(true) => return Ok(teller.course),
-            Ok(false) | Err(ClientError::Unreachable(..) | ClientError::Broken(_))
-                if patience < 20 =>
-            {
-                patience += 1;
-                sleep(Duration::from_millis(100)).await;
-                // One that cannot be started yet may be, at the next try.
-                let _ = connect::agent(place).await;
+            // A link that cannot be made anew has been tried for long enough.
+            Err(error) if !error.is_passing() || client.is_linked() => {
+                return Err(error.into_trouble());
             }
-            Ok(false) => {
+            _ if patience < 20 => {
+                patience += 1;
+                if client.is_linked() {
+                    teller.say("  the link broke; going on from what was heard last");
+                }
+                sleep(Duration::from_millis(100)).await;
+                connect::again(place).await;
+            }
+            _ => {
                 return Err(
                     ClientError::Broken("it ended in the middle of the run".to_owned())
                         .into_trouble(),
                 );
             }
-            Err(error) => return Err(error.into_trouble()),
         }
     }
 }
 
-/// True at the run's end, false when the stream ended before.
+/// True at the run's end, false when the stream ended or broke before.
 async fn attend(client: &Client, path: &str, teller: &mut Teller) -> Result<bool, ClientError> {
     let mut lines = client.lines(path).await?;
     loop {
         let mut next = std::pin::pin!(lines.next::<Row>());
         let row = tokio::select! {
-            row = &mut next => row?,
+            row = &mut next => row,
             () = sleep(SILENT) => {
                 teller.silence();
-                next.await?
+                next.await
             }
         };
         match row {
-            Some(row) if teller.hear(&row) => return Ok(true),
-            Some(_) => {}
-            None => return Ok(false),
+            Ok(Some(row)) if teller.hear(&row) => return Ok(true),
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(false),
+            Err(error) if error.is_passing() => return Ok(false),
+            Err(error) => return Err(error),
         }
     }
 }
@@ -277,8 +287,13 @@ impl Teller {
     }
 
     fn tell(&self, text: &str) {
+        if self.tell == Tell::Steps {
+            self.say(text);
+        }
+    }
+
+    fn say(&self, text: &str) {
         match &self.bar {
-            _ if self.tell != Tell::Steps => {}
             Some(bar) => bar.println(text),
             None => out::note(text),
         }

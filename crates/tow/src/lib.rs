@@ -4,8 +4,10 @@ mod cli;
 mod commands;
 mod connect;
 mod follow;
+mod link;
 mod out;
 mod place;
+mod progress;
 mod render;
 mod times;
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use towpath::agent::api::Trouble;
+use towpath::config::Server;
 use towpath::diagnostic::{Diagnostic, Report};
 use towpath::manifest::Manifest;
 
@@ -29,8 +30,10 @@ pub struct Place {
     pub app: App,
     /// Name of the environment.
     pub environment: String,
-    /// The state directory.
+    /// The state directory, where it is on this machine.
     pub state: PathBuf,
+    /// The machine, where it is another.
+    pub server: Option<Server>,
     /// Whether its agent takes planted faults.
     pub rehearsal: bool,
 }
@@ -127,13 +130,45 @@ impl App {
             (None, _) => machine_states().join(&self.name).join(environment),
         };
         let state = std::path::absolute(&state).unwrap_or(state);
+        let server = manifest
+            .as_ref()
+            .and_then(|manifest| server(manifest, environment))
+            .transpose()?;
         Ok(Place {
             app: self.clone(),
             environment: environment.to_owned(),
             state,
+            server,
             rehearsal: false,
         })
     }
+}
+
+impl Place {
+    /// Where it is, for people.
+    pub fn whereabouts(&self) -> String {
+        match &self.server {
+            Some(server) => server.to_string(),
+            None => self.state.display().to_string(),
+        }
+    }
+}
+
+/// The machine that the manifest names. One that is not understood must not be taken for this one.
+fn server(manifest: &Manifest, environment: &str) -> Option<Result<Server, Trouble>> {
+    let named = manifest
+        .environment(environment)?
+        .as_table()?
+        .get("server")?;
+    let parsed = named.as_text().and_then(Server::parse);
+    Some(parsed.ok_or_else(|| {
+        let text = format!("the server of `{environment}` is not understood");
+        invalid(
+            Diagnostic::error("config::server", text)
+                .note("nothing was touched")
+                .help("it is `user@host` or `user@host:port`; `tow check` says more"),
+        )
+    }))
 }
 
 /// `/var/lib/towpath` for root; else the user's own state directory.

@@ -162,6 +162,15 @@ pub fn unhex(text: &str) -> Option<Vec<u8>> {
         .flatten()
 }
 
+/// What nobody else has, for telling one asking from another; none where the system has no
+/// randomness to give.
+#[must_use]
+pub fn token() -> Option<String> {
+    let mut bytes = [0u8; 16];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).ok()?;
+    Some(hex(&bytes))
+}
+
 /// Lower-case hexadecimal digits of `bytes`.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {

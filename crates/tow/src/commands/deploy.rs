@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::sleep;
 use towpath::agent::api::{Accepted, Begin, Begun, Offer, Status, Trouble, What};
 use towpath::agent::{Client, ClientError};
@@ -18,6 +17,7 @@ use crate::cli::Cli;
 use crate::cli::commands::{Cancel, Deploy, Promote, Rollback};
 use crate::follow::{CANCELLED, Course, Tell, follow};
 use crate::place::{App, Place};
+use crate::progress::Carrying;
 use crate::{connect, out, times};
 
 /// A run to begin and to follow.
@@ -47,11 +47,11 @@ pub async fn act(act: Act<'_>) -> Ending {
         "{} ({}, {})",
         act.place.environment,
         act.place.app.name,
-        act.place.state.display()
+        act.place.whereabouts()
     ));
     let begun: Begun = act
         .client
-        .post("/v1/runs", &act.begin)
+        .post_again("/v1/runs", &act.begin)
         .await
         .map_err(ClientError::into_trouble)?;
     if let Some(release) = begun.already {
@@ -173,16 +173,15 @@ pub async fn deploy(cli: &Cli, arguments: &Deploy) -> Ending {
         out::note("changes that are not committed are left out");
     }
     let client = connect::agent(&place).await?;
+    let carrying = Carrying::new("sending the source", arguments.there.json);
     client
-        .put_blob(tree, archive)
+        .put_blob(tree, archive, carrying.progress())
         .await
         .map_err(ClientError::into_trouble)?;
     let begin = Begin {
-        what: What::Deploy { tree, source },
-        actor: actor(),
         dry_run: arguments.there.dry_run,
         again: arguments.again,
-        sabotage: None,
+        ..Begin::new(What::Deploy { tree, source }, actor())
     };
     let ended = act(Act {
         place: &place,
@@ -244,11 +243,9 @@ pub async fn promote(cli: &Cli, arguments: &Promote) -> Ending {
     )
     .await?;
     let begin = Begin {
-        what: What::Promote { release },
-        actor: actor(),
         dry_run: arguments.there.dry_run,
         again: arguments.again,
-        sabotage: None,
+        ..Begin::new(What::Promote { release }, actor())
     };
     let ended = act(Act {
         place: &place,
@@ -311,23 +308,15 @@ pub async fn carry(
         key: stored.key,
     };
     let accepted: Accepted = to
-        .post("/v1/releases", &offer)
+        .post_again("/v1/releases", &offer)
         .await
         .map_err(ClientError::into_trouble)?;
-    let bar = (out::is_watched() && !quiet && !accepted.missing.is_empty()).then(|| {
-        let style = ProgressStyle::with_template("  carrying artifacts {bar:30} {pos}/{len}");
-        let bar = ProgressBar::new(accepted.missing.len() as u64);
-        style
-            .map(|style| bar.clone().with_style(style))
-            .unwrap_or(bar)
-    });
     for digest in accepted.missing {
-        from.copy_blob(digest, to)
+        let carrying = Carrying::new("carrying artifacts", quiet);
+        from.copy_blob(digest, to, carrying.progress())
             .await
             .map_err(ClientError::into_trouble)?;
-        bar.iter().for_each(|bar| bar.inc(1));
     }
-    bar.iter().for_each(ProgressBar::finish_and_clear);
     Ok(accepted.release)
 }
 
@@ -356,11 +345,8 @@ pub async fn rollback(cli: &Cli, arguments: &Rollback) -> Ending {
         })?;
     let client = connect::agent(&place).await?;
     let begin = Begin {
-        what: What::Rollback { to },
-        actor: actor(),
         dry_run: arguments.there.dry_run,
-        again: false,
-        sabotage: None,
+        ..Begin::new(What::Rollback { to }, actor())
     };
     act(Act {
         place: &place,

@@ -18,11 +18,8 @@ pub async fn up(cli: &Cli, arguments: &Up) -> Ending {
         manifest: app.text.clone(),
     };
     let begin = Begin {
-        what,
-        actor: super::deploy::actor(),
         dry_run: arguments.dry_run,
-        again: false,
-        sabotage: None,
+        ..Begin::new(what, super::deploy::actor())
     };
     let client = connect::agent(&place).await?;
     let ended = act(Act {
@@ -43,11 +40,8 @@ pub async fn down(cli: &Cli, arguments: &Down) -> Ending {
     let place = App::find(cli)?.place(&arguments.here.environment)?;
     let client = connect::agent(&place).await?;
     let begin = Begin {
-        what: What::Down,
-        actor: super::deploy::actor(),
         dry_run: arguments.dry_run,
-        again: false,
-        sabotage: None,
+        ..Begin::new(What::Down, super::deploy::actor())
     };
     let ended = act(Act {
         place: &place,
@@ -57,15 +51,21 @@ pub async fn down(cli: &Cli, arguments: &Down) -> Ending {
     })
     .await?;
     if ended == 0 && !arguments.dry_run {
-        let _: () = client
-            .post("/v1/exit", &())
-            .await
-            .map_err(towpath::agent::ClientError::into_trouble)?;
+        // On a server the agent stays, for whoever deploys next.
+        if place.server.is_none() {
+            let _: () = client
+                .post("/v1/exit", &())
+                .await
+                .map_err(towpath::agent::ClientError::into_trouble)?;
+        }
         if !arguments.here.json {
+            let data = match &place.server {
+                Some(server) => format!("on {server}"),
+                None => format!("in {}", place.state.join("data").display()),
+            };
             out::say(format!(
-                "{} is stopped; its data stays in {}",
-                place.environment,
-                place.state.join("data").display()
+                "{} is stopped; its data stays {data}",
+                place.environment
             ));
         }
     }

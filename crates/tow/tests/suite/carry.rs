@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::Value;
 use towpath::agent::api::{Accepted, Begin, Offer, What};
@@ -108,7 +109,7 @@ fn a_blob_is_kept_only_under_its_own_digest() {
     fixture.agent(STAGING);
     let client = client(&fixture, STAGING);
     let (right, wrong) = (Digest::of(b"right"), Digest::of(b"wrong"));
-    let refused = fixture.run(client.put_blob(wrong, b"right".to_vec()));
+    let refused = fixture.run(client.put_blob(wrong, &b"right"[..], Arc::new(|_, _| ())));
     assert!(
         matches!(refused, Err(ClientError::Trouble(_))),
         "{refused:?}"
@@ -116,13 +117,16 @@ fn a_blob_is_kept_only_under_its_own_digest() {
     assert!(!fixture.run(client.has_blob(wrong)).unwrap());
     assert!(!fixture.run(client.has_blob(right)).unwrap());
     fixture
-        .run(client.put_blob(right, b"right".to_vec()))
+        .run(client.put_blob(right, &b"right"[..], Arc::new(|_, _| ())))
         .unwrap();
     assert!(fixture.run(client.has_blob(right)).unwrap());
-    let left = std::fs::read_dir(fixture.state(STAGING).join("blobs"))
-        .unwrap()
-        .count();
-    assert_eq!(left, 1, "a blob that was refused left something");
+    let count = |folder: &str| {
+        let folder = fixture.state(STAGING).join(folder);
+        std::fs::read_dir(folder).unwrap().count()
+    };
+    // The blob, and the folder of those that are on their way.
+    let left = (count("blobs"), count("blobs/partial"));
+    assert_eq!(left, (2, 0), "a blob that was refused left something");
     fixture.down(STAGING);
 }
 
@@ -260,17 +264,13 @@ fn an_artifact_that_leads_out_of_its_folder_is_refused_by_the_next_environment()
             true => bytes.clone(),
             false => std::fs::read(staging.join(missing.to_string())).unwrap(),
         };
-        fixture.run(production.put_blob(missing, bytes)).unwrap();
+        let put = production.put_blob(missing, bytes, Arc::new(|_, _| ()));
+        fixture.run(put).unwrap();
     }
-    let begin = Begin {
-        what: What::Promote {
-            release: accepted.release,
-        },
-        actor: "tester".to_owned(),
-        dry_run: false,
-        again: false,
-        sabotage: None,
+    let what = What::Promote {
+        release: accepted.release,
     };
+    let begin = Begin::new(what, "tester".to_owned());
     let refused: Result<Value, ClientError> = fixture.run(production.post("/v1/runs", &begin));
     let trouble = refused.expect_err("a refusal").into_trouble();
     assert_eq!(

@@ -122,6 +122,8 @@ pub struct Fixture {
     pub dir: PathBuf,
     /// The last version made.
     pub version: u32,
+    /// What else commands have in their environment.
+    pub env: Vec<(&'static str, PathBuf)>,
     listen: SocketAddr,
     runtime: Runtime,
 }
@@ -156,6 +158,7 @@ impl Fixture {
         let mut fixture = Fixture {
             dir,
             version: 0,
+            env: Vec::new(),
             listen,
             runtime,
         };
@@ -243,6 +246,7 @@ impl Fixture {
         let mut command = Command::new(program);
         command.arg("-C").arg(self.repo()).args(arguments);
         command.env("TOWPATH_STATE", self.dir.join("states"));
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
             .env("TOWPATH_ACTOR", "tester")
             .env_remove("TOWPATH_KILL")

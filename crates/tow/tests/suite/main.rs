@@ -14,6 +14,7 @@ mod failure;
 mod fixture;
 mod gc;
 mod kill;
+mod link;
 mod load;
 mod looking;
 mod machine;

@@ -62,6 +62,24 @@ pub struct Begin {
     /// A planted fault; only in a rehearsal.
     #[serde(default)]
     pub sabotage: Option<Sabotage>,
+    /// What this asking is known by: said twice, it begins one run.
+    #[serde(default)]
+    pub token: Option<String>,
+}
+
+impl Begin {
+    /// Asks for `what`, once.
+    #[must_use]
+    pub fn new(what: What, actor: String) -> Begin {
+        Begin {
+            what,
+            actor,
+            dry_run: false,
+            again: false,
+            sabotage: None,
+            token: crate::id::token(),
+        }
+    }
 }
 
 /// What a run is to do.

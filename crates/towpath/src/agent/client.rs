@@ -1,22 +1,36 @@
-//! Talking to an agent.
+//! Talking to an agent: on this machine by its socket, on another over a link.
+//!
+//! A link breaks, and a command that is under way is not to notice: what is only asked, and what
+//! may be said twice, is said again with growing pauses, until [`Linked::patience`] is over. Not
+//! said again is what was refused, and nothing is tried twice on a server that was never reached.
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::{Frame, Incoming};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::HOST;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 
 use super::api::Trouble;
+use super::patience::Patience;
 use crate::diagnostic::Diagnostic;
-use crate::id::Digest;
+use crate::link::{Channel, Fault, Preface, Route};
+
+/// No answer that is one value is longer than this; the longest has the status of some thousand
+/// instances.
+const ANSWER: usize = 64 << 20;
+
+/// No line is.
+const LINE: usize = 16 << 20;
 
 /// Why an agent gave no answer, or not the one asked for.
 #[derive(Debug)]
@@ -25,6 +39,10 @@ pub enum Error {
     Unreachable(PathBuf, std::io::Error),
     /// The connection broke.
     Broken(String),
+    /// The server is not reached, or the link to it broke.
+    Link(Box<Fault>),
+    /// What it answered cannot be meant.
+    Nonsense(String),
     /// It says no, and why.
     Trouble(Box<Trouble>),
 }
@@ -36,6 +54,8 @@ impl fmt::Display for Error {
                 write!(f, "no agent answers on `{}`: {error}", path.display())
             }
             Error::Broken(why) => write!(f, "the connection to the agent broke: {why}"),
+            Error::Link(fault) => f.write_str(&fault.diagnostic().message),
+            Error::Nonsense(why) => write!(f, "the agent's answer is not understood: {why}"),
             Error::Trouble(trouble) => f.write_str(&trouble.diagnostic.message),
         }
     }
@@ -44,47 +64,137 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 impl Error {
+    /// Whether the same may go well a moment later.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Error::Unreachable(..) | Error::Broken(_) => true,
+            Error::Link(fault) => matches!(**fault, Fault::Passing(_)),
+            Error::Nonsense(_) | Error::Trouble(_) => false,
+        }
+    }
+
     /// What a command prints, and the exit code it ends with.
     #[must_use]
     pub fn into_trouble(self) -> Trouble {
-        match self {
-            Error::Trouble(trouble) => *trouble,
-            other => {
-                let diagnostic = Diagnostic::error("agent::unreachable", other.to_string())
+        let text = self.to_string();
+        let (exit, diagnostic) = match self {
+            Error::Trouble(trouble) => return *trouble,
+            Error::Link(fault) => match *fault {
+                Fault::Passing(diagnostic) => (1, diagnostic),
+                Fault::Refused(refused) => (refused.exit, refused.diagnostic),
+            },
+            Error::Nonsense(_) => (
+                1,
+                Diagnostic::error("agent::nonsense", text)
+                    .help("see that both sides are of the same version: `tow --version`"),
+            ),
+            Error::Unreachable(..) | Error::Broken(_) => (
+                1,
+                Diagnostic::error("agent::unreachable", text)
                     .note("services and gateway run on without it")
-                    .help("run the command again: it starts an agent where there is none");
-                Trouble {
-                    exit: 1,
-                    diagnostic,
-                }
-            }
-        }
+                    .help("run the command again: it starts an agent where there is none"),
+            ),
+        };
+        Trouble { exit, diagnostic }
     }
 }
 
-fn broken(error: impl fmt::Display) -> Error {
-    Error::Broken(error.to_string())
+pub(super) fn nonsense(error: impl fmt::Display) -> Error {
+    Error::Nonsense(error.to_string())
 }
 
-type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, std::io::Error>;
+pub(super) type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, std::io::Error>;
 
-fn whole(bytes: Vec<u8>) -> Body {
+pub(super) fn whole(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into())
         .map_err(|never| match never {})
         .boxed_unsync()
 }
 
-/// A client of the agent on one socket; each call is a connection of its own.
-#[derive(Debug, Clone)]
-pub struct Client {
-    socket: PathBuf,
+/// A client of one agent; each call is a connection of its own.
+#[derive(Clone)]
+pub struct Client(Way);
+
+#[derive(Clone)]
+enum Way {
+    Socket(PathBuf),
+    Link(Arc<Linked>),
+}
+
+/// An agent that is reached over a link.
+pub struct Linked {
+    /// The way to it.
+    pub route: Route,
+    /// Whether its agent may be of any version: only for bringing it to another.
+    pub any_version: bool,
+    /// How long a link that broke is tried again.
+    pub patience: std::time::Duration,
+    /// Hears why it is tried again.
+    pub tell: Box<dyn Fn(&str) + Send + Sync>,
+    /// What the far side said last.
+    pub seen: Mutex<Option<Preface>>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Way::Socket(path) => write!(f, "Client({})", path.display()),
+            Way::Link(linked) => write!(f, "Client({})", linked.route.ssh.server),
+        }
+    }
+}
+
+impl Linked {
+    fn seen(&self) -> Option<Preface> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.clone()
+    }
+
+    fn lost(&self, why: &str) -> Error {
+        let route = &self.route;
+        let text = format!("the link to {} broke: {why}", route.ssh.server);
+        let diagnostic = Diagnostic::error("link::lost", text)
+            .note("what has begun there goes on without this command")
+            .help(format!(
+                "`tow status -e {0}` shows it, `tow cancel -e {0}` undoes it",
+                route.environment
+            ));
+        Error::Link(Box::new(Fault::Passing(diagnostic)))
+    }
 }
 
 impl Client {
     /// A client of the agent on `socket`.
     #[must_use]
     pub fn new(socket: PathBuf) -> Client {
-        Client { socket }
+        Client(Way::Socket(socket))
+    }
+
+    /// A client of an agent on another machine.
+    #[must_use]
+    pub fn linked(linked: Linked) -> Client {
+        Client(Way::Link(Arc::new(linked)))
+    }
+
+    /// Whether it is on another machine.
+    #[must_use]
+    pub fn is_linked(&self) -> bool {
+        matches!(self.0, Way::Link(_))
+    }
+
+    /// What the far side of the link says of itself; it is asked where it has not been yet.
+    ///
+    /// # Errors
+    /// [`Error::Link`]; `None` for an agent on this machine.
+    pub async fn preface(&self) -> Result<Option<Preface>, Error> {
+        let Way::Link(linked) = &self.0 else {
+            return Ok(None);
+        };
+        if linked.seen().is_none() {
+            self.connect().await?;
+        }
+        Ok(linked.seen())
     }
 
     /// The answer to a GET.
@@ -92,10 +202,12 @@ impl Client {
     /// # Errors
     /// [`Error`].
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
-        parse(self.send(Method::GET, path, whole(Vec::new())).await?).await
+        self.again(async || self.ask(Method::GET, path, Bytes::new()).await)
+            .await
     }
 
-    /// The answer to a POST of `value` as JSON.
+    /// The answer to a POST of `value` as JSON. Where the link breaks before there is one, nobody
+    /// knows whether it was heard.
     ///
     /// # Errors
     /// [`Error`].
@@ -104,8 +216,22 @@ impl Client {
         path: &str,
         value: &impl Serialize,
     ) -> Result<T, Error> {
-        let body = serde_json::to_vec(value).map_err(broken)?;
-        parse(self.send(Method::POST, path, whole(body)).await?).await
+        let body = serde_json::to_vec(value).map_err(nonsense)?;
+        self.ask(Method::POST, path, body.into()).await
+    }
+
+    /// The same for what may be said twice, and is said again when the link breaks.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn post_again<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        value: &impl Serialize,
+    ) -> Result<T, Error> {
+        let body = Bytes::from(serde_json::to_vec(value).map_err(nonsense)?);
+        self.again(async || self.ask(Method::POST, path, body.clone()).await)
+            .await
     }
 
     /// The lines of a GET, as they come.
@@ -113,72 +239,79 @@ impl Client {
     /// # Errors
     /// [`Error`].
     pub async fn lines(&self, path: &str) -> Result<Lines, Error> {
-        let response = self.send(Method::GET, path, whole(Vec::new())).await?;
+        let open = async || {
+            let response = self.send(Method::GET, path, whole(Bytes::new())).await?;
+            self.checked(response).await
+        };
         Ok(Lines {
-            body: checked(response).await?.into_body(),
+            client: self.clone(),
+            body: self.again(open).await?.into_body(),
             buffer: BytesMut::new(),
         })
     }
 
-    /// Whether the agent has a blob.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub async fn has_blob(&self, digest: Digest) -> Result<bool, Error> {
-        let response = self
-            .send(
-                Method::HEAD,
-                &format!("/v1/blobs/{digest}"),
-                whole(Vec::new()),
-            )
-            .await?;
-        Ok(response.status() == StatusCode::OK)
-    }
-
-    /// Sends a blob, unless it is there.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub async fn put_blob(&self, digest: Digest, bytes: Vec<u8>) -> Result<(), Error> {
-        if self.has_blob(digest).await? {
-            return Ok(());
+    /// Does `work` until the link holds, or patience is over.
+    pub(super) async fn again<T>(
+        &self,
+        work: impl AsyncFn() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let Way::Link(linked) = &self.0 else {
+            return work().await;
+        };
+        let mut patience = Patience::new(linked.patience);
+        loop {
+            match work().await {
+                Err(error) if error.is_passing() && linked.seen().is_some() => {
+                    let pause = patience.next().ok_or(error)?;
+                    tokio::time::sleep(pause).await;
+                    (linked.tell)(&format!(
+                        "the link to {} broke; trying again",
+                        linked.route.ssh.server
+                    ));
+                }
+                ended => return ended,
+            }
         }
-        let response = self
-            .send(Method::PUT, &format!("/v1/blobs/{digest}"), whole(bytes))
-            .await?;
-        checked(response).await.map(drop)
     }
 
-    /// Sends a blob from this agent to another, piece by piece; returns its bytes.
-    ///
-    /// # Errors
-    /// [`Error`] of either; the other keeps nothing of a blob that did not come whole.
-    pub async fn copy_blob(&self, digest: Digest, to: &Client) -> Result<u64, Error> {
-        let path = format!("/v1/blobs/{digest}");
-        let from = checked(self.send(Method::GET, &path, whole(Vec::new())).await?)
-            .await?
-            .into_body();
-        let count = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
-        let body = StreamBody::new(Pieces {
-            body: from,
-            count: count.clone(),
-        })
-        .boxed_unsync();
-        checked(to.send(Method::PUT, &path, body).await?).await?;
-        Ok(count.load(std::sync::atomic::Ordering::Relaxed))
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, Error> {
+        let response = self.send(method, path, whole(body)).await?;
+        let body = self.checked(response).await?.into_body();
+        serde_json::from_slice(&self.all(body).await?).map_err(nonsense)
     }
 
-    async fn send(
+    async fn connect(&self) -> Result<Stream, Error> {
+        match &self.0 {
+            Way::Socket(path) => {
+                let stream = UnixStream::connect(path).await;
+                let stream = stream.map_err(|error| Error::Unreachable(path.clone(), error))?;
+                Ok(Box::new(stream))
+            }
+            Way::Link(linked) => {
+                let opened = Channel::open(&linked.route, linked.any_version).await;
+                let (channel, preface) = opened.map_err(|fault| Error::Link(Box::new(fault)))?;
+                let mut seen = linked.seen.lock().unwrap_or_else(PoisonError::into_inner);
+                *seen = Some(preface);
+                Ok(Box::new(channel))
+            }
+        }
+    }
+
+    pub(super) async fn send(
         &self,
         method: Method,
         path: &str,
         body: Body,
     ) -> Result<Response<Incoming>, Error> {
-        let stream = UnixStream::connect(&self.socket).await;
-        let stream = stream.map_err(|error| Error::Unreachable(self.socket.clone(), error))?;
+        let stream = self.connect().await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
-            .map_err(broken)?;
+            .map_err(|error| self.broken(error))?;
         tokio::spawn(connection);
         let request = Request::builder()
             .method(method)
@@ -186,69 +319,59 @@ impl Client {
             .header(HOST, "agent")
             .body(body);
         sender
-            .send_request(request.map_err(broken)?)
+            .send_request(request.map_err(nonsense)?)
             .await
-            .map_err(broken)
+            .map_err(|error| self.broken(error))
+    }
+
+    /// The connection broke, or what came over it is no HTTP.
+    pub(super) fn broken(&self, error: impl std::error::Error + 'static) -> Error {
+        let whole: &(dyn std::error::Error + 'static) = &error;
+        let is_parse = whole
+            .downcast_ref::<hyper::Error>()
+            .is_some_and(hyper::Error::is_parse);
+        match &self.0 {
+            _ if is_parse => nonsense(error),
+            Way::Socket(_) => Error::Broken(error.to_string()),
+            Way::Link(linked) => linked.lost(&error.to_string()),
+        }
+    }
+
+    pub(super) async fn checked(
+        &self,
+        response: Response<Incoming>,
+    ) -> Result<Response<Incoming>, Error> {
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let bytes = self.all(response.into_body()).await?;
+        match serde_json::from_slice::<Trouble>(&bytes) {
+            Ok(trouble) => Err(Error::Trouble(Box::new(trouble))),
+            Err(_) => Err(nonsense(format!("it answered {status}"))),
+        }
+    }
+
+    async fn all(&self, body: Incoming) -> Result<Bytes, Error> {
+        let collected = Limited::new(body, ANSWER).collect().await;
+        let collected = collected.map_err(|error| match error.downcast::<hyper::Error>() {
+            Ok(error) => self.broken(*error),
+            Err(error) => nonsense(error),
+        })?;
+        Ok(collected.to_bytes())
     }
 }
 
-struct Pieces {
-    body: Incoming,
-    count: std::sync::Arc<std::sync::atomic::AtomicU64>,
-}
+type Stream = Box<dyn Both>;
 
-impl futures_core::Stream for Pieces {
-    type Item = std::io::Result<Frame<Bytes>>;
+/// What a connection reads from and writes to.
+trait Both: AsyncRead + AsyncWrite + Send + Unpin {}
 
-    fn poll_next(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Self::Item>> {
-        let polled = hyper::body::Body::poll_frame(std::pin::Pin::new(&mut self.body), context);
-        polled.map(|frame| {
-            let frame = frame?.map_err(std::io::Error::other);
-            let size = frame
-                .as_ref()
-                .ok()
-                .and_then(Frame::data_ref)
-                .map_or(0, Bytes::len);
-            self.count
-                .fetch_add(size as u64, std::sync::atomic::Ordering::Relaxed);
-            Some(frame)
-        })
-    }
-}
-
-async fn checked(response: Response<Incoming>) -> Result<Response<Incoming>, Error> {
-    if response.status().is_success() {
-        return Ok(response);
-    }
-    let status = response.status();
-    let bytes = response
-        .into_body()
-        .collect()
-        .await
-        .map_err(broken)?
-        .to_bytes();
-    match serde_json::from_slice::<Trouble>(&bytes) {
-        Ok(trouble) => Err(Error::Trouble(Box::new(trouble))),
-        Err(_) => Err(Error::Broken(format!("it answered {status}"))),
-    }
-}
-
-async fn parse<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, Error> {
-    let bytes = checked(response)
-        .await?
-        .into_body()
-        .collect()
-        .await
-        .map_err(broken)?
-        .to_bytes();
-    serde_json::from_slice(&bytes).map_err(broken)
-}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Both for T {}
 
 /// Lines of an answer that goes on.
 pub struct Lines {
+    client: Client,
     body: Incoming,
     buffer: BytesMut,
 }
@@ -257,18 +380,22 @@ impl Lines {
     /// The next line's value; `None` at the end.
     ///
     /// # Errors
-    /// [`Error::Broken`] when the connection broke, which is not the end.
+    /// [`Error::Broken`] or [`Error::Link`] when the connection broke, which is not the end.
     pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Error> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line = self.buffer.split_to(end);
                 self.buffer.advance(1);
-                return serde_json::from_slice(&line).map(Some).map_err(broken);
+                return serde_json::from_slice(&line).map(Some).map_err(nonsense);
+            }
+            if self.buffer.len() > LINE {
+                return Err(nonsense(format!("a line of more than {LINE} bytes")));
             }
             match self.body.frame().await {
                 None => return Ok(None),
                 Some(frame) => {
-                    if let Ok(bytes) = frame.map_err(broken)?.into_data() {
+                    let frame = frame.map_err(|error| self.client.broken(error))?;
+                    if let Ok(bytes) = frame.into_data() {
                         self.buffer.extend_from_slice(&bytes);
                     }
                 }

@@ -1,21 +1,18 @@
 //! Which request goes where.
 
 use std::convert::Infallible;
-use std::io::Write;
-use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Request, Response};
 use serde::de::DeserializeOwned;
-use tokio::io::AsyncReadExt;
 
-use super::answer::{Body, Failure, channel, failed, full, json, line, wrong};
-use super::{Agent, End, api, logs, releases, runs, status};
-use crate::diagnostic::Diagnostic;
-use crate::id::{Digest, ReleaseId, RunId};
+use super::answer::{Body, Failure, channel, failed, json, line, wrong};
+use super::routes::{self, Action};
+use super::{Agent, End, api, blobs, logs, releases, runs, status};
+use crate::id::{ReleaseId, RunId};
 use crate::link::PROTOCOL;
 use crate::state::Kind;
 
@@ -32,42 +29,43 @@ pub(super) async fn answer(
 }
 
 async fn route(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Response<Body>, Failure> {
-    let path = request.uri().path().trim_start_matches('/').to_owned();
-    let parts: Vec<&str> = path.split('/').collect();
-    match (request.method(), parts.as_slice()) {
-        (&Method::GET, ["v1", "hello"]) => Ok(json(&hello(agent))),
-        (&Method::GET, ["v1", "status"]) => Ok(json(&status::status(&agent.world).await?)),
-        (&Method::POST, ["v1", "runs"]) => begin(agent, request).await,
-        (&Method::GET, ["v1", "runs", run, "rows"]) => rows(agent, run.parse().map_err(wrong)?),
-        (&Method::POST, ["v1", "cancel"]) => {
+    let path = request.uri().path().to_owned();
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let method = request.method().clone();
+    let Some((action, part)) = routes::find(method.as_str(), &path) else {
+        return Err(wrong(format!(
+            "{method} {path} is not known to this version"
+        )));
+    };
+    match action {
+        Action::Hello => Ok(json(&hello(agent))),
+        Action::Status => Ok(json(&status::status(&agent.world).await?)),
+        Action::Begin => begin(agent, request).await,
+        Action::Rows => rows(agent, part.parse().map_err(wrong)?, &query),
+        Action::Cancel => {
             let actor: String = read(request).await?;
             Ok(json(&runs::cancel(&agent.world, &agent.runs, &actor)?))
         }
-        (&Method::POST, ["v1", "gc"]) => {
+        Action::Collect => {
             let asked: api::Collect = read(request).await?;
             Ok(json(
                 &runs::collect(&agent.world, &agent.runs, asked).await?,
             ))
         }
-        (&Method::GET, ["v1", "releases"]) => Ok(json(&releases::list(&agent.world)?)),
-        (&Method::GET, ["v1", "releases", id]) => one_release(agent, id.parse().map_err(wrong)?),
-        (&Method::POST, ["v1", "releases"]) => Ok(json(&releases::accept(
+        Action::Releases => Ok(json(&releases::list(&agent.world)?)),
+        Action::Release => one_release(agent, part.parse().map_err(wrong)?),
+        Action::Accept => Ok(json(&releases::accept(
             &agent.world,
             &read(request).await?,
         )?)),
-        (method, ["v1", "blobs", digest]) => {
-            let (method, digest) = (method.clone(), digest.parse().map_err(wrong)?);
-            blob(agent, &method, digest, request).await
+        Action::LookForBlob => Ok(blobs::look(agent, part.parse().map_err(wrong)?)),
+        Action::SendBlob => blobs::send(agent, part.parse().map_err(wrong)?, &query).await,
+        Action::ReceiveBlob => {
+            blobs::receive(agent, part.parse().map_err(wrong)?, &query, request).await
         }
-        (&Method::GET, ["v1", "logs"]) => {
-            logs::answer(&agent.world, request.uri().query().unwrap_or_default())
-        }
-        (&Method::POST, ["v1", "exit"]) => Ok(end(agent, End::Exit)),
-        (&Method::POST, ["v1", "upgrade"]) => upgrade(agent, read(request).await?),
-        _ => Err(wrong(format!(
-            "{} /{path} is not known to this version",
-            request.method()
-        ))),
+        Action::Logs => logs::answer(&agent.world, &query),
+        Action::Exit => Ok(end(agent, End::Exit)),
+        Action::Upgrade => upgrade(agent, read(request).await?),
     }
 }
 
@@ -96,7 +94,9 @@ async fn begin(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Respons
     Ok(json(&runs::begin(&agent.world, &agent.runs, asked).await?))
 }
 
-fn rows(agent: &Arc<Agent>, run: RunId) -> Result<Response<Body>, Failure> {
+/// The rows of a run, behind the one that `after=SEQ` names.
+fn rows(agent: &Arc<Agent>, run: RunId, query: &str) -> Result<Response<Body>, Failure> {
+    let after = number(query, "after")?;
     let known = agent.world.environment().map_err(failed)?.last_run;
     if run.0 > known || run.0 == 0 {
         return Err(wrong(format!("there is no run {run}")));
@@ -104,7 +104,7 @@ fn rows(agent: &Arc<Agent>, run: RunId) -> Result<Response<Body>, Failure> {
     let (sender, response) = channel();
     let world = agent.world.clone();
     tokio::spawn(async move {
-        let (mut last, mut follow) = (0, world.store.follow());
+        let (mut last, mut follow) = (after, world.store.follow());
         loop {
             follow.mark_unchanged();
             let Ok(rows) = world.store.rows(last) else {
@@ -127,88 +127,20 @@ fn rows(agent: &Arc<Agent>, run: RunId) -> Result<Response<Body>, Failure> {
     Ok(response)
 }
 
+/// A query of at most one number, `name=7`; 0 where there is none.
+pub(super) fn number<T: FromStr + Default>(query: &str, name: &str) -> Result<T, Failure> {
+    if query.is_empty() {
+        return Ok(T::default());
+    }
+    let value = query
+        .strip_prefix(name)
+        .and_then(|rest| rest.strip_prefix('='));
+    let number = value.and_then(|value| value.parse().ok());
+    number.ok_or_else(|| wrong(format!("`{query}` is not understood")))
+}
+
 fn one_release(agent: &Agent, id: ReleaseId) -> Result<Response<Body>, Failure> {
     Ok(json(&releases::one(&agent.world, id)?))
-}
-
-async fn blob(
-    agent: &Agent,
-    method: &Method,
-    digest: Digest,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Failure> {
-    let blobs = &agent.world.blobs;
-    match *method {
-        Method::HEAD if blobs.has(digest) => Ok(Response::new(full(Bytes::new()))),
-        Method::HEAD => Ok(missing()),
-        Method::GET if !blobs.has(digest) => Ok(missing()),
-        Method::GET => send_blob(blobs.path(digest)).await,
-        Method::PUT => receive_blob(agent, digest, request).await,
-        _ => Err(wrong("a blob is got or put")),
-    }
-}
-
-fn missing() -> Response<Body> {
-    let mut response = Response::new(full(Bytes::new()));
-    *response.status_mut() = StatusCode::NOT_FOUND;
-    response
-}
-
-async fn send_blob(path: PathBuf) -> Result<Response<Body>, Failure> {
-    let mut file = tokio::fs::File::open(&path).await.map_err(wrong)?;
-    let (sender, response) = channel();
-    tokio::spawn(async move {
-        let mut piece = vec![0; 64 * 1024];
-        while let Ok(read @ 1..) = file.read(&mut piece).await {
-            if sender
-                .send(Bytes::copy_from_slice(&piece[..read]))
-                .await
-                .is_err()
-            {
-                return;
-            }
-        }
-    });
-    Ok(response)
-}
-
-async fn receive_blob(
-    agent: &Agent,
-    digest: Digest,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Failure> {
-    let trouble = |error: &dyn std::fmt::Display| {
-        failed(
-            Diagnostic::error(
-                "transfer::failed",
-                format!("the blob did not arrive: {error}"),
-            )
-            .note("nothing of it was kept"),
-        )
-    };
-    if agent.world.blobs.has_for_use(digest) {
-        return Ok(json(&digest));
-    }
-    let mut incoming = agent
-        .world
-        .blobs
-        .incoming()
-        .map_err(|error| trouble(&error))?;
-    let mut body = request.into_body();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| trouble(&error))?;
-        if let Ok(bytes) = frame.into_data() {
-            incoming
-                .write_all(&bytes)
-                .map_err(|error| trouble(&error))?;
-        }
-    }
-    let finished = tokio::task::spawn_blocking(move || incoming.finish(Some(digest))).await;
-    match finished {
-        Ok(Ok(digest)) => Ok(json(&digest)),
-        Ok(Err(error)) => Err(trouble(&error)),
-        Err(error) => Err(trouble(&error)),
-    }
 }
 
 fn end(agent: &Agent, how: End) -> Response<Body> {

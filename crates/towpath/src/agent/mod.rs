@@ -8,11 +8,15 @@
 mod adopt;
 mod answer;
 pub mod api;
+mod blobs;
+mod carry;
 mod client;
 pub mod dial;
 mod http;
 mod logs;
+mod patience;
 mod releases;
+pub mod routes;
 mod runs;
 mod status;
 mod user;
@@ -31,7 +35,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-pub use client::{Client, Error as ClientError, Lines};
+pub use carry::Progress;
+pub use client::{Client, Error as ClientError, Lines, Linked};
 
 use crate::clock::Clock;
 use crate::diagnostic::Diagnostic;
@@ -42,6 +47,9 @@ use runs::Runs;
 
 /// Longest wait for answers under way when an agent ends.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Parts of blobs that nobody has gone on with for so long are removed, milliseconds.
+const FORGOTTEN_MS: i64 = 24 * 3_600_000;
 
 /// How an agent is started.
 #[derive(Debug, Clone)]
@@ -160,11 +168,13 @@ fn open(options: Options, store: Store, runtime: PathBuf) -> Result<Agent, Error
         runtime,
         tow: options.tow,
     };
+    let blobs = Blobs::new(&state);
+    blobs.tidy(store.clock().wall_ms(), FORGOTTEN_MS);
     let world = World {
         app: options.app,
         environment: options.environment,
         supervisor: Supervisor::new(places),
-        blobs: Blobs::new(&state),
+        blobs,
         store,
         key,
         user,

@@ -26,22 +26,31 @@ const PLANNED: Duration = Duration::from_secs(2);
 /// The run under way, as this process drives it.
 #[derive(Default)]
 pub(super) struct Runs {
-    driving: Mutex<Option<Cancel>>,
+    driving: Mutex<Option<Driving>>,
+}
+
+/// Whoever has the claim, and what began it.
+struct Driving {
+    cancel: Cancel,
+    token: Option<String>,
 }
 
 impl Runs {
-    fn driving(&self) -> std::sync::MutexGuard<'_, Option<Cancel>> {
+    fn driving(&self) -> std::sync::MutexGuard<'_, Option<Driving>> {
         self.driving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps every other run out until the claim is dropped or driven.
-    fn claim(self: &Arc<Self>) -> Option<Claim> {
+    fn claim(self: &Arc<Self>, token: Option<&str>) -> Option<Claim> {
         let mut driving = self.driving();
         if driving.is_some() {
             return None;
         }
         let cancel = Cancel::default();
-        *driving = Some(cancel.clone());
+        *driving = Some(Driving {
+            cancel: cancel.clone(),
+            token: token.map(str::to_owned),
+        });
         Some(Claim {
             runs: self.clone(),
             cancel,
@@ -49,10 +58,10 @@ impl Runs {
     }
 
     /// As [`Runs::claim`], after waiting for one who only tidies up, or plans; a run is not waited for.
-    async fn soon(self: &Arc<Self>, world: &World) -> Option<Claim> {
+    async fn soon(self: &Arc<Self>, world: &World, token: Option<&str>) -> Option<Claim> {
         let deadline = Instant::now() + PLANNED;
         loop {
-            let claim = self.claim();
+            let claim = self.claim(token);
             let is_open = || world.environment().is_ok_and(|now| now.open.is_some());
             if claim.is_some() || Instant::now() > deadline || is_open() {
                 return claim;
@@ -66,7 +75,7 @@ impl Runs {
         let open = world.environment().ok().and_then(|now| now.open);
         let claim = open
             .filter(|run| run.phase != Phase::Stuck)
-            .and_then(|_| self.claim());
+            .and_then(|_| self.claim(None));
         if let Some(claim) = claim {
             tokio::spawn(drive(world.clone(), claim));
         }
@@ -74,9 +83,18 @@ impl Runs {
 
     /// Asks the run under way to go back.
     fn cancel(&self) {
-        if let Some(cancel) = self.driving().as_ref() {
-            cancel.ask();
+        if let Some(driving) = self.driving().as_ref() {
+            driving.cancel.ask();
         }
+    }
+
+    /// Whether the very same asking is being planned for, or its run driven.
+    fn is_at(&self, token: &str) -> bool {
+        let driving = self.driving();
+        let at = driving
+            .as_ref()
+            .and_then(|driving| driving.token.as_deref());
+        at == Some(token)
     }
 }
 
@@ -142,7 +160,7 @@ pub(super) async fn collect(
     asked: Collect,
 ) -> Result<Collected, Failure> {
     let claim = runs
-        .soon(world)
+        .soon(world, None)
         .await
         .ok_or_else(|| refused(under_way(world)))?;
     if world.environment().map_err(failed)?.open.is_some() {
@@ -166,10 +184,25 @@ pub(super) async fn begin(
     runs: &Arc<Runs>,
     asked: Begin,
 ) -> Result<Begun, Failure> {
-    let claim = runs
-        .soon(world)
-        .await
-        .ok_or_else(|| refused(under_way(world)))?;
+    let token = asked.token.clone();
+    let claim = loop {
+        if let Some(token) = token.as_deref()
+            && let Some(begun) = heard_before(world, runs, token).await?
+        {
+            return Ok(begun);
+        }
+        match runs.soon(world, token.as_deref()).await {
+            Some(claim) => break claim,
+            None if token.as_deref().is_some_and(|token| runs.is_at(token)) => {}
+            None => return Err(refused(under_way(world))),
+        }
+    };
+    // While the claim was waited for, the same asking may have had its whole run.
+    if let Some(token) = token.as_deref()
+        && let Some(begun) = begun_under(world, token)?
+    {
+        return Ok(begun);
+    }
     let now = world.environment().map_err(failed)?;
     if now.open.is_some() {
         return Err(refused(under_way(world)));
@@ -190,21 +223,53 @@ pub(super) async fn begin(
         Planned::Run(plan, price) => (*plan, price),
         Planned::Already(release) => return Ok(already(last, release)),
     };
-    let begun = Begun {
+    let begun = begun(&plan, price);
+    if dry_run {
+        release::discard(&plan);
+        return Ok(begun);
+    }
+    note_plan(world, &plan, token, begun.price.clone()).map_err(failed)?;
+    tokio::spawn(drive(world.clone(), claim));
+    Ok(begun)
+}
+
+fn begun(plan: &Plan, price: Option<String>) -> Begun {
+    Begun {
         run: plan.run,
         steps: plan.steps.iter().map(ToString::to_string).collect(),
         to: plan.new.as_ref().map(Version::name),
         from: plan.old.as_ref().map(Version::name),
         price,
         already: None,
-    };
-    if dry_run {
-        release::discard(&plan);
-        return Ok(begun);
     }
-    note_plan(world, &plan).map_err(failed)?;
-    tokio::spawn(drive(world.clone(), claim));
-    Ok(begun)
+}
+
+/// The run that the same asking has begun: the link broke before its answer was heard. One that is
+/// still being planned is waited for.
+async fn heard_before(world: &World, runs: &Runs, token: &str) -> Result<Option<Begun>, Failure> {
+    loop {
+        let is_at = runs.is_at(token);
+        let begun = begun_under(world, token)?;
+        if begun.is_some() || !is_at {
+            return Ok(begun);
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn begun_under(world: &World, token: &str) -> Result<Option<Begun>, Failure> {
+    let rows = world
+        .store
+        .rows(0)
+        .map_err(|error| failed(unwritten(&error)))?;
+    let first = rows
+        .into_iter()
+        .find(|row| row.step == "run" && row.kind == Kind::Intent && row.data["token"] == token);
+    Ok(first.and_then(|row| {
+        let price = row.data["price"].as_str().map(str::to_owned);
+        let plan = serde_json::from_value(row.data).ok()?;
+        Some(begun(&plan, price))
+    }))
 }
 
 enum Planned {
@@ -376,25 +441,32 @@ pub(super) async fn close_windows(world: Arc<World>, runs: Arc<Runs>) {
 }
 
 async fn close(world: &Arc<World>, runs: &Arc<Runs>) {
-    let Some(claim) = runs.claim() else { return };
+    let Some(claim) = runs.claim(None) else {
+        return;
+    };
     let Ok(now) = world.environment() else { return };
     if now.open.is_some() || now.warm.is_none() {
         return;
     }
-    if note_plan(world, &release::retire(&now)).is_ok() {
+    if note_plan(world, &release::retire(&now), None, None).is_ok() {
         drive(world.clone(), claim).await;
     }
 }
 
 /// The first row of a run: from here on it is the journal's, whatever becomes of this process.
-fn note_plan(world: &World, plan: &Plan) -> Result<(), Diagnostic> {
-    note(
-        world,
-        plan.run,
-        &plan.actor,
-        Kind::Intent,
-        serde_json::to_value(plan).unwrap_or_default(),
-    )
+/// What it was asked with stands beside the plan.
+fn note_plan(
+    world: &World,
+    plan: &Plan,
+    token: Option<String>,
+    price: Option<String>,
+) -> Result<(), Diagnostic> {
+    let mut data = serde_json::to_value(plan).unwrap_or_default();
+    if let (Some(data), Some(token)) = (data.as_object_mut(), token) {
+        data.insert("token".to_owned(), token.into());
+        data.insert("price".to_owned(), price.into());
+    }
+    note(world, plan.run, &plan.actor, Kind::Intent, data)
 }
 
 fn note(world: &World, run: RunId, actor: &str, kind: Kind, data: Value) -> Result<(), Diagnostic> {
@@ -407,6 +479,10 @@ fn note(world: &World, run: RunId, actor: &str, kind: Kind, data: Value) -> Resu
         data,
     };
     world.append(&entry).map(drop)
+}
+
+fn unwritten(error: &crate::state::Error) -> Diagnostic {
+    Diagnostic::error("state::failed", error.to_string())
 }
 
 /// Looks after the gateway's table, which must be the one that the journal says.

@@ -116,6 +116,7 @@ fn read(sheet: &Sheet<'_>) -> Config {
     let promote = promote(&root);
     let listen = listen(&root);
     let domain = root.at("domain").text().map(str::to_owned);
+    let server = server(&root);
     let window = root
         .at("window")
         .duration(default_window(sheet.environment));
@@ -128,6 +129,7 @@ fn read(sheet: &Sheet<'_>) -> Config {
         promote,
         listen,
         domain,
+        server,
         window,
         keep,
         services: drafts.map(|(name, draft)| (name, draft.service)).collect(),
@@ -256,6 +258,20 @@ fn listen(root: &Reader<'_>) -> Option<std::net::SocketAddr> {
         LOCAL => listen.text_or("127.0.0.1:8080").parse().ok(),
         _ => listen.text()?.parse().ok(),
     }
+}
+
+/// The source tree runs where it lies.
+fn server(root: &Reader<'_>) -> Option<Server> {
+    let server = root.at("server");
+    let text = server.text()?;
+    if root.sheet.environment == LOCAL {
+        root.sheet.report(
+            Diagnostic::error("config::local-server", "`local` is on this machine")
+                .label(server.key.clone(), "not for `local`")
+                .help("give another environment a server"),
+        );
+    }
+    Server::parse(text)
 }
 
 /// Nobody waits for a roll-back of the source tree.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::ser::{Serialize, Serializer};
 
-use super::{Part, Template};
+use super::{Part, Server, Template};
 
 /// A duration as whole milliseconds.
 pub(super) fn millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -23,6 +23,41 @@ impl fmt::Display for Template {
             }
         }
         Ok(())
+    }
+}
+
+impl Server {
+    /// The machine that `text` names, as in the manifest.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Server> {
+        let (user, host, port) = crate::manifest::form::server(text)?;
+        Some(Server {
+            user: user.map(str::to_owned),
+            host: host.to_owned(),
+            port,
+        })
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(user) = &self.user {
+            write!(formatter, "{user}@")?;
+        }
+        match self.host.contains(':') {
+            true => write!(formatter, "[{}]", self.host)?,
+            false => formatter.write_str(&self.host)?,
+        }
+        match self.port {
+            Some(port) => write!(formatter, ":{port}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Serialize for Server {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

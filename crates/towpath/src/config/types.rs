@@ -22,6 +22,8 @@ pub struct Config {
     pub listen: Option<SocketAddr>,
     /// Host name that the environment's routes answer to; `None` answers to any.
     pub domain: Option<String>,
+    /// The machine that it runs on; `None` is this one.
+    pub server: Option<Server>,
     /// How long the old version stays warm after a switch.
     #[serde(rename = "window_ms", serialize_with = "output::millis")]
     pub window: Duration,
@@ -37,6 +39,17 @@ pub struct Config {
     pub traffic: Option<Traffic>,
     /// What a rehearsal deploys, when it is declared.
     pub rehearse: Option<Rehearse>,
+}
+
+/// A machine that is reached by ssh.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Server {
+    /// The user to be there; ssh's own choice when not given.
+    pub user: Option<String>,
+    /// Its name or address, or what ssh's configuration calls it.
+    pub host: String,
+    /// The port; ssh's own choice when not given.
+    pub port: Option<u16>,
 }
 
 /// A part that runs.

@@ -44,6 +44,8 @@ pub enum Form {
     Host,
     /// An address and a port.
     Listen,
+    /// A machine, as ssh takes it.
+    Server,
     /// A length of time.
     Duration,
     /// A number of bytes.
@@ -66,6 +68,7 @@ impl Form {
             Form::Pointer => "a JSON pointer such as \"/items/0/id\"",
             Form::Host => "a host name",
             Form::Listen => "an address such as \"127.0.0.1:8080\"",
+            Form::Server => "a machine such as \"deploy@203.0.113.7\"",
             Form::Duration => "a duration such as \"30s\"",
             Form::Size => "a size such as \"8MB\"",
             Form::Ref => "a git ref",
@@ -90,6 +93,9 @@ impl Form {
             Form::Pointer => (!is_pointer(text)).then_some("is not a JSON pointer"),
             Form::Host => (!is_host(text)).then_some("is not a host name"),
             Form::Listen => (!is_listen(text)).then_some("is not an address with a port"),
+            Form::Server => server(text)
+                .is_none()
+                .then_some("is not a machine that ssh can reach"),
             Form::Duration => duration(text).is_none().then_some("is not a duration"),
             Form::Size => size(text).is_none().then_some("is not a size"),
             Form::Ref => ref_fault(text),
@@ -132,6 +138,9 @@ impl Form {
                 "a size is a whole number and a unit: `512B`, `64KB`, `8MB`, `1GB`; a KB is 1,000 bytes, a KiB 1,024"
             }
             Form::Listen => "an address is numbers, then a port: `127.0.0.1:8080`, `[::1]:8080`",
+            Form::Server => {
+                "a machine is `host`, `user@host` or `user@host:port`; an IPv6 address stands in brackets"
+            }
             Form::Plain => "a variable is plain text; references go into `env`",
             _ => return None,
         })
@@ -176,6 +185,42 @@ fn number_and_unit(text: &str) -> Option<(u64, &str)> {
         .unwrap_or(text.len());
     let number = text[..end].parse().ok()?;
     Some((number, text[end..].trim_start_matches(' ')))
+}
+
+/// User, host and port of a machine as typed: `user@host:port`, of which only the host must be
+/// there. What ssh could take for an option is none of them.
+pub fn server(text: &str) -> Option<(Option<&str>, &str, Option<u16>)> {
+    let (user, rest) = match text.rsplit_once('@') {
+        Some((user, rest)) => (Some(user), rest),
+        None => (None, text),
+    };
+    let (host, port) = match rest.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']')?;
+            host.parse::<std::net::Ipv6Addr>().ok()?;
+            (host, port)
+        }
+        None => {
+            let end = rest.find(':').unwrap_or(rest.len());
+            let (host, port) = rest.split_at(end);
+            is_word(host).then_some((host, port))?
+        }
+    };
+    let port = match port.strip_prefix(':') {
+        Some(port) => Some(port.parse().ok().filter(|port| *port != 0)?),
+        None if port.is_empty() => None,
+        None => return None,
+    };
+    user.is_none_or(is_word).then_some((user, host, port))
+}
+
+/// A user or a host, or what ssh's configuration calls one.
+fn is_word(text: &str) -> bool {
+    (1..=253).contains(&text.len())
+        && !text.starts_with('-')
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
 }
 
 /// Whether it can name an app, a service, a resource or an environment.
@@ -310,6 +355,45 @@ mod tests {
         assert_eq!(size("1 KiB"), Some(1024));
         for bad in ["", "8", "8mb", "-1B", "99999999999GiB"] {
             assert_eq!(size(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn servers() {
+        let good = [
+            ("a", (None, "a", None)),
+            ("me@a.b", (Some("me"), "a.b", None)),
+            ("me@10.0.0.1:22", (Some("me"), "10.0.0.1", Some(22))),
+            ("me@[2001:db8::1]:22", (Some("me"), "2001:db8::1", Some(22))),
+            ("[::1]", (None, "::1", None)),
+        ];
+        for (text, parts) in good {
+            assert_eq!(server(text), Some(parts), "{text}");
+        }
+        for bad in [
+            "",
+            "@",
+            "@a",
+            "me@",
+            "-oProxyCommand=x",
+            "me@-x",
+            "-x@a",
+            "a:0",
+            "a:70000",
+            "a:",
+            "a:b",
+            "::1",
+            "me@::1",
+            "[::1",
+            "[a]",
+            "[::1]x",
+            "a b",
+            "a;b",
+            "a$b",
+            "a/b",
+            "a@b@c d",
+        ] {
+            assert_eq!(server(bad), None, "{bad}");
         }
     }
 

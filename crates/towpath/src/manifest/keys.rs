@@ -83,10 +83,9 @@ pub static ENVIRONMENT: Shape = Shape::Table(&keys(&[
     ),
     field(
         "server",
-        text(Form::Filled),
+        text(Form::Server),
         "machine that it runs on, for ssh",
-    )
-    .later(),
+    ),
     field(
         "window",
         text(Form::Duration),

@@ -1,12 +1,15 @@
 //! Content-addressed files: sources that come in, artifacts that go out.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::Digest as _;
 
 use super::Error;
+use super::partial::Partial;
 use crate::id::Digest;
 
 /// The moment of the call, as the file system has it.
@@ -19,7 +22,12 @@ const NOW: rustix::fs::Timespec = rustix::fs::Timespec {
 #[derive(Debug, Clone)]
 pub struct Blobs {
     dir: PathBuf,
+    /// Who receives what, by a number that only the latest has.
+    pub(super) receivers: Receivers,
 }
+
+/// The latest receiver of each blob that is under way.
+pub(super) type Receivers = Arc<Mutex<BTreeMap<Digest, u64>>>;
 
 impl Blobs {
     /// The blobs of the state directory `state`.
@@ -27,7 +35,61 @@ impl Blobs {
     pub fn new(state: &Path) -> Blobs {
         Blobs {
             dir: state.join("blobs"),
+            receivers: Receivers::default(),
         }
+    }
+
+    /// Where it is kept while it comes in from elsewhere.
+    pub(super) fn partial_path(&self, digest: Digest) -> PathBuf {
+        self.dir.join("partial").join(digest.to_string())
+    }
+
+    /// How many bytes of it have come so far; none of them count before all have.
+    #[must_use]
+    pub fn has_part(&self, digest: Digest) -> u64 {
+        std::fs::metadata(self.partial_path(digest)).map_or(0, |found| found.len())
+    }
+
+    /// Goes on with a blob that comes in from elsewhere, behind its first `offset` bytes. Who
+    /// received it until now does so no longer: its connection is one that broke.
+    ///
+    /// # Errors
+    /// [`Error::Offset`] when so many have not come; from the file system.
+    pub fn receive(&self, digest: Digest, offset: u64) -> Result<Partial, Error> {
+        Partial::open(self, digest, offset)
+    }
+
+    /// Removes what crashes have left, and parts of blobs that nobody has gone on with for `age_ms`.
+    /// Only while nothing is being written.
+    pub fn tidy(&self, now_ms: i64, age_ms: i64) {
+        let entries = |dir: &Path| {
+            let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+            entries.map(|entry| entry.path()).collect::<Vec<_>>()
+        };
+        let cut_off = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default();
+            name.to_string_lossy().starts_with("incoming-")
+        };
+        let old = |path: &PathBuf| {
+            use std::os::unix::fs::MetadataExt;
+            std::fs::metadata(path).is_ok_and(|found| found.mtime() * 1000 < now_ms - age_ms)
+        };
+        let left = entries(&self.dir).into_iter().filter(cut_off);
+        let parts = entries(&self.dir.join("partial")).into_iter().filter(old);
+        for path in left.chain(parts) {
+            // One that stays takes room, and no more.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn receivers(&self) -> std::sync::MutexGuard<'_, BTreeMap<Digest, u64>> {
+        self.receivers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where the blob is, or would be.

@@ -7,6 +7,7 @@
 
 mod blobs;
 mod journal;
+mod partial;
 mod releases;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 
 pub use blobs::{Blobs, Incoming, sync_dir, write_whole};
 pub use journal::{Entry, Kind, Row};
+pub use partial::Partial;
 pub use releases::StoredRelease;
 
 use crate::clock::Clock;
@@ -68,6 +70,15 @@ pub enum Error {
     Refused(String),
     /// What was received is not what its digest says.
     Digest,
+    /// So many bytes of it have not come.
+    Offset {
+        /// Where it was to go on.
+        offset: u64,
+        /// How many have come.
+        have: u64,
+    },
+    /// A later connection goes on with it.
+    Replaced,
     /// From the database.
     Database(rusqlite::Error),
     /// From the file system.
@@ -101,6 +112,10 @@ impl fmt::Display for Error {
             Error::Superseded => f.write_str("another agent has taken over this state"),
             Error::Refused(why) => write!(f, "not written: {why}"),
             Error::Digest => f.write_str("the content received does not have the digest announced"),
+            Error::Offset { offset, have } => {
+                write!(f, "it cannot go on at byte {offset}: {have} have come")
+            }
+            Error::Replaced => f.write_str("a later connection goes on with it"),
             Error::Database(error) => write!(f, "state database: {error}"),
             Error::Io(path, error) => write!(f, "`{}`: {error}", path.display()),
             Error::Unreadable(what) => write!(f, "unreadable state: {what}"),

@@ -16,6 +16,7 @@ use super::scratch::Scratch;
 use crate::commands::deploy::carry;
 use crate::follow::{Course, Tell, follow};
 use crate::place::{App, Place};
+use crate::progress::Carrying;
 use crate::{connect, out};
 
 /// Local, staging and production of a rehearsal.
@@ -115,7 +116,7 @@ impl Stage {
         let tree = Digest::of(&archive);
         let client = connect::agent(&self.staging).await?;
         client
-            .put_blob(tree, archive)
+            .put_blob(tree, archive, Carrying::new("source", true).progress())
             .await
             .map_err(ClientError::into_trouble)?;
         Ok((client, What::Deploy { tree, source }))
@@ -225,11 +226,8 @@ pub async fn run(
     tell: Tell,
 ) -> Result<Course, Trouble> {
     let begin = Begin {
-        what,
-        actor: "rehearsal".to_owned(),
-        dry_run: false,
-        again: false,
         sabotage,
+        ..Begin::new(what, "rehearsal".to_owned())
     };
     let begun: Begun = client
         .post("/v1/runs", &begin)

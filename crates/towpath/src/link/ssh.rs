@@ -1,0 +1,137 @@
+//! The `ssh` program, and how it is called.
+
+use std::ffi::OsString;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::process::Command;
+
+use crate::config::Server;
+
+/// Where `tow` may be on a server: installed for all, or for one user.
+const PROGRAMS: &str = "/usr/local/bin/tow \"$HOME/.local/bin/tow\"";
+
+/// The exit code by which a server says that it has no `tow`.
+pub(super) const NO_PROGRAM: i32 = 127;
+
+/// What always goes with it. What a person has in their configuration for this host counts too, but
+/// for what would get between: commands, terminals, forwarding.
+const OPTIONS: [&str; 9] = [
+    "RemoteCommand=none",
+    "RequestTTY=no",
+    "ClearAllForwardings=yes",
+    "PermitLocalCommand=no",
+    "LogLevel=ERROR",
+    "ConnectTimeout=10",
+    "ServerAliveInterval=5",
+    "ServerAliveCountMax=3",
+    "EscapeChar=none",
+];
+
+/// How ssh is called on this machine.
+#[derive(Debug, Clone)]
+pub struct Manner {
+    /// The program: `ssh`, or what stands in for it.
+    pub program: OsString,
+    /// Whether somebody can be asked for a passphrase, or whether a host's key is right.
+    pub interactive: bool,
+    /// Folder for the sockets of shared connections; none are shared without.
+    pub sockets: Option<PathBuf>,
+}
+
+impl Manner {
+    /// `program`, sharing connections below the runtime folder `runtime`, which is made for this
+    /// user alone; not sharing where that cannot be.
+    #[must_use]
+    pub fn new(program: OsString, interactive: bool, runtime: &Path) -> Manner {
+        let folder = runtime.join("ssh");
+        Manner {
+            program,
+            interactive,
+            sockets: own_folder(&folder).then_some(folder),
+        }
+    }
+}
+
+/// Whether it is there, this user's, and closed to others: who could put a socket into it would
+/// be ssh's other end.
+fn own_folder(folder: &Path) -> bool {
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder);
+    let found = made.and_then(|()| std::fs::symlink_metadata(folder));
+    found.is_ok_and(|found| {
+        found.is_dir()
+            && found.uid() == rustix::process::geteuid().as_raw()
+            && found.permissions().mode().trailing_zeros() >= 6
+    })
+}
+
+/// A machine, and how it is called.
+#[derive(Debug, Clone)]
+pub struct Ssh {
+    /// The machine.
+    pub server: Server,
+    /// How ssh is called.
+    pub manner: Manner,
+}
+
+/// An agent on another machine.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The machine.
+    pub ssh: Ssh,
+    /// The application.
+    pub app: String,
+    /// The environment.
+    pub environment: String,
+}
+
+impl Ssh {
+    /// ssh, about to run `remote` in the user's shell over there: one string, as ssh passes it on.
+    /// Its standard streams are pipes; it is killed when it is dropped.
+    #[must_use]
+    pub fn command(&self, remote: &str) -> Command {
+        let mut command = Command::new(&self.manner.program);
+        for option in OPTIONS {
+            command.args(["-o", option]);
+        }
+        if !self.manner.interactive {
+            command.args(["-o", "BatchMode=yes"]);
+        }
+        if let Some(sockets) = &self.manner.sockets {
+            let mut path = OsString::from("ControlPath=");
+            path.push(sockets.join("%C"));
+            command.args(["-o", "ControlMaster=auto", "-o", "ControlPersist=60", "-o"]);
+            command.arg(path);
+        }
+        if let Some(port) = self.server.port {
+            command.arg("-p").arg(port.to_string());
+        }
+        if let Some(user) = &self.server.user {
+            command.arg("-l").arg(user);
+        }
+        command.arg("--").arg(&self.server.host).arg(remote);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command
+    }
+}
+
+impl Route {
+    /// What runs over there. Quoted so that every login shell passes it on to `sh` as it stands.
+    pub(super) fn remote(&self) -> String {
+        let Route {
+            app, environment, ..
+        } = self;
+        format!(
+            "sh -c 'for tow in {PROGRAMS}; do if test -x \"$tow\"; then exec \"$tow\" agent dial \
+             --app {app} --environment {environment}; fi; done; exit {NO_PROGRAM}'"
+        )
+    }
+}
