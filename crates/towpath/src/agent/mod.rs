@@ -118,7 +118,8 @@ pub(crate) struct Agent {
 /// Whether there is an environment in the state directory `state`, running or not.
 #[must_use]
 pub fn exists(state: &Path) -> bool {
-    state.join("state.db").exists()
+    // Also one that has lost its journal: that is to be told, and not to be taken for nothing.
+    state.join("run").is_dir() || state.join("state.db").exists()
 }
 
 /// The agent's socket, for the state directory `state`.
