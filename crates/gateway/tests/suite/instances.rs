@@ -159,6 +159,36 @@ async fn only_what_may_be_repeated_is_repeated() {
     );
 }
 
+/// One of two takes every request and closes the connection: the second attempt is the other's.
+#[tokio::test]
+async fn a_second_attempt_goes_to_another_instance() {
+    let (bad, good) = (App::start(), App::start());
+    bad.seen.slam.store(u64::MAX, SeqCst);
+    let gateway = Gateway::serving(table(&[bad.addr, good.addr])).await;
+    const REQUESTS: u64 = 400;
+    // Together, so that turns alone do not lead to the other one.
+    let each = |_| {
+        let addr = gateway.addr;
+        tokio::spawn(async move {
+            for _ in 0..REQUESTS / 8 {
+                let mut conn = Conn::open(addr).await.unwrap();
+                let response = conn.ask("GET", "/echo", "", b"").await.unwrap();
+                assert_eq!(response.status, 200);
+            }
+        })
+    };
+    let clients: Vec<_> = (0..8).map(each).collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+    println!(
+        "second attempt: {REQUESTS} requests, {} closed",
+        bad.count()
+    );
+    assert_eq!(good.count(), REQUESTS);
+    assert!(bad.count() > 0, "nothing was closed");
+}
+
 fn checked(apps: &[&App], path: &str) -> Table {
     let mut table = table(&apps.iter().map(|app| app.addr).collect::<Vec<_>>());
     let health = Health {

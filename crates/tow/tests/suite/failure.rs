@@ -179,6 +179,34 @@ fn completion_knows_only_what_is_for_people() {
 }
 
 #[test]
+fn a_command_whose_agent_dies_starts_another_and_follows_on() {
+    let mut fixture = served();
+    let (deploy, status) = waits_in_build(&mut fixture, "true");
+    machine::kill(status.agent_pid);
+    until("the agent is dead", || {
+        (!machine::is_alive(status.agent_pid)).then_some(())
+    });
+    std::fs::write(fixture.data("go"), "").unwrap();
+    // Nobody but this command can have started it.
+    fixture.end(deploy).expect(0);
+    let after = whole(&fixture, STAGING, "v2").unwrap();
+    assert_ne!(after.agent_pid, status.agent_pid);
+    fixture.down(STAGING);
+}
+
+#[test]
+fn a_mistake_in_the_manifest_does_not_stand_in_the_way_of_a_roll_back() {
+    let mut fixture = served();
+    fixture.commit();
+    fixture.tow(&DEPLOY).expect(0);
+    fixture.manifest(&MANIFEST.replace("replicas = 2", "replicsa = 2"));
+    fixture.tow(&["check"]).expect(3);
+    fixture.tow(&["rollback", "-e", STAGING]).expect(0);
+    whole(&fixture, STAGING, "v1").unwrap();
+    fixture.down(STAGING);
+}
+
+#[test]
 fn a_run_is_cancelled_while_it_waits_for_readiness() {
     let mut fixture = served();
     fixture.write("mode", "never-ready");
@@ -323,6 +351,35 @@ impl Drop for Disk {
 fn fill(file: &std::path::Path) {
     // The last write is cut short, and that is what is wanted.
     let _ = std::fs::write(file, vec![0; 32 << 20]);
+}
+
+#[test]
+fn an_agent_starts_on_a_full_disk() {
+    let fixture = Fixture::new();
+    let Some(_disk) = Disk::new(fixture.dir.join("states")) else {
+        println!("not root: no disk could be made");
+        return;
+    };
+    fixture.tow(&DEPLOY).expect(0);
+    fixture.end_agent(STAGING);
+    let ballast = fixture.state(STAGING).join("ballast");
+    assert!(ballast.exists());
+    let filler = fixture.dir.join("states/filler");
+    fill(&filler);
+    assert!(!page_fits(&fixture), "the disk is not full");
+    whole_again(&fixture);
+    assert!(!ballast.exists(), "it started without what was set aside");
+    std::fs::remove_file(&filler).unwrap();
+    fixture.down(STAGING);
+    machine::sweep(&fixture.dir.join("states"), &fixture.state(STAGING));
+}
+
+/// Whether a page more can be written.
+fn page_fits(fixture: &Fixture) -> bool {
+    let page = fixture.dir.join("states/page");
+    let fits = std::fs::write(&page, [0; 4096]).is_ok();
+    let _ = std::fs::remove_file(&page);
+    fits
 }
 
 #[test]
