@@ -14,7 +14,8 @@ use crate::{connect, out, render};
 /// The agent of an environment, and `None` where there is no environment yet: looking makes none.
 async fn client(cli: &Cli, here: &Here) -> Result<Option<Client>, Trouble> {
     let place = App::find(cli)?.place(&here.environment)?;
-    if towpath::agent::exists(&place.state) {
+    // Whether there is one on a server only the server can say.
+    if place.server.is_some() || towpath::agent::exists(&place.state) {
         return connect::agent(&place).await.map(Some);
     }
     if !here.json {
