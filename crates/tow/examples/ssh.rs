@@ -101,17 +101,20 @@ fn connect(link: &Path, number: u64, remote: &str) -> ExitCode {
     let (inward, outward) = (wire(Direction::In, "in"), wire(Direction::Out, "out"));
     carry(std::io::stdin(), stdin, inward, ends.clone());
     carry(stdout, std::io::stdout(), outward, ends);
-    match ended.recv() {
+    let end = ended
+        .iter()
+        .find(|end| !matches!(end, End::Closed(Direction::In)));
+    match end {
         // The far side ends by itself once it has nobody to listen to.
-        Ok(End::Cut) => {
+        Some(End::Cut) => {
             let _ = std::io::stderr().write_all(b"Connection closed by remote host\n");
             ExitCode::from(255)
         }
-        Ok(End::Closed(Direction::Out)) => {
+        Some(End::Closed(_)) => {
             let code = child.wait().ok().and_then(|status| status.code());
             ExitCode::from(u8::try_from(code.unwrap_or(255)).unwrap_or(255))
         }
-        _ => ExitCode::SUCCESS,
+        None => ExitCode::from(255),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -119,7 +119,7 @@ pub enum Command {
 
 /// The arguments of each command.
 pub mod commands {
-    use super::{Args, Here, PathBuf, Subcommand, There};
+    use super::{Args, Here, PathBuf, Subcommand, There, ValueEnum};
     use clap_complete::Shell;
 
     #[derive(Args)]
@@ -178,10 +178,18 @@ pub mod commands {
     }
 
     #[derive(Args)]
-    #[command(after_help = "Examples:\n  tow deploy -e staging\n  tow deploy -e staging --dry-run")]
+    #[command(
+        after_help = "Examples:\n  tow deploy -e staging\n  tow deploy -e staging --commit v1.4 --wait\n  tow deploy -e staging --dry-run"
+    )]
     pub struct Deploy {
         #[command(flatten)]
         pub there: There,
+        /// Commit to build, instead of HEAD: an id, a tag, a branch.
+        #[arg(long, value_name = "REF", conflicts_with_all = ["release", "allow_dirty"])]
+        pub commit: Option<String>,
+        /// Bring in a release that the environment has, instead of building one: its number or digest.
+        #[arg(long, value_name = "RELEASE", conflicts_with = "allow_dirty")]
+        pub release: Option<String>,
         /// Deploy HEAD although there are changes that are not committed.
         #[arg(long)]
         pub allow_dirty: bool,
@@ -291,6 +299,36 @@ pub mod commands {
             #[command(flatten)]
             here: Here,
         },
+        /// Keys that may deploy one environment, and nothing else.
+        Key(Key),
+    }
+
+    #[derive(Args)]
+    pub struct Key {
+        #[command(subcommand)]
+        pub command: KeyCommand,
+    }
+
+    #[derive(Subcommand)]
+    pub enum KeyCommand {
+        /// Let the public key on standard input deploy an environment.
+        #[command(after_help = "Example:\n  tow server key add -e staging --name ci < ci.pub")]
+        Add(KeyName),
+        /// Take that back.
+        Remove(KeyName),
+    }
+
+    #[derive(Args)]
+    pub struct KeyName {
+        /// Environment.
+        #[arg(short, long = "env", value_name = "ENV")]
+        pub environment: String,
+        /// Name of the key, for the journal.
+        #[arg(long)]
+        pub name: String,
+        /// Print the line of `authorized_keys`, and change nothing.
+        #[arg(long)]
+        pub print: bool,
     }
 
     #[derive(Args)]
@@ -335,6 +373,18 @@ pub mod commands {
         /// Environment.
         #[arg(long)]
         pub environment: String,
+        /// Whoever dials may do only this.
+        #[arg(long, requires = "key")]
+        pub only: Option<Only>,
+        /// Name of the key that dials.
+        #[arg(long, requires = "only")]
+        pub key: Option<String>,
+    }
+
+    #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+    pub enum Only {
+        /// Bring releases in, and follow that.
+        Deploy,
     }
 
     #[derive(Args)]

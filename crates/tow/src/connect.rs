@@ -24,6 +24,14 @@ pub async fn agent(place: &Place) -> Result<Client, Trouble> {
     }
 }
 
+/// The same, of whatever version it is.
+pub async fn for_upgrade(place: &Place) -> Result<Client, Trouble> {
+    match &place.server {
+        Some(server) => link::agent(place, server, true).await,
+        None => own_agent(place).await,
+    }
+}
+
 /// Sees that there is an agent after one has gone: on a server it is for the server to do.
 pub async fn again(place: &Place) {
     if place.server.is_none() {

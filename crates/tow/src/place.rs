@@ -6,6 +6,7 @@ use towpath::agent::api::Trouble;
 use towpath::config::Server;
 use towpath::diagnostic::{Diagnostic, Report};
 use towpath::manifest::Manifest;
+use towpath::manifest::form::is_name;
 
 use crate::cli::Cli;
 use crate::out;
@@ -134,6 +135,14 @@ impl App {
             .as_ref()
             .and_then(|manifest| server(manifest, environment))
             .transpose()?;
+        // They go through the shell of the server.
+        for name in [&self.name, environment] {
+            if server.is_some() && !is_name(name) {
+                let text = format!("`{name}` cannot name an application or an environment");
+                let diagnostic = Diagnostic::error("manifest::bad-value", text);
+                return Err(invalid(diagnostic.note("nothing was touched")));
+            }
+        }
         Ok(Place {
             app: self.clone(),
             environment: environment.to_owned(),

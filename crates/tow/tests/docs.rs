@@ -136,11 +136,13 @@ fn wrong(words: &[&str]) -> Option<String> {
     }
     let is_name = |word: &&&str| word.starts_with(|first: char| first.is_ascii_lowercase());
     let named: Vec<&str> = rest.iter().take_while(is_name).copied().collect();
-    // The first two may both be names of commands; else the second is an argument.
-    let two = named.get(..2).filter(|two| {
-        help(&two[..1]).is_some_and(|help| commands(&help).iter().any(|name| name == two[1]))
-    });
-    let command = two.unwrap_or(&named[..named.len().min(1)]);
+    // Each may be the name of a command below the one before; else it is an argument.
+    let is_below = |at: &usize| {
+        let below = help(&named[..*at]).map(|help| commands(&help));
+        below.is_some_and(|below| below.iter().any(|name| *name == named[*at]))
+    };
+    let deep = (1..named.len()).take_while(is_below).count() + 1;
+    let command = &named[..named.len().min(deep)];
     let Some(help) = help(command) else {
         return Some(format!("there is no command `{}`", command.join(" ")));
     };
@@ -209,6 +211,7 @@ fn what_does_not_exist_is_found() {
         "deploy --frobnicate",
         "-C x deploy -e y --frobnicate",
         "server frobnicate --now",
+        "server key frobnicate --name y",
     ];
     for line in absent {
         let words: Vec<_> = line.split(' ').collect();
@@ -218,6 +221,7 @@ fn what_does_not_exist_is_found() {
         "-C x deploy -e staging --dry-run",
         "logs web --follow",
         "server upgrade -e x",
+        "server key add -e x --name y",
         "--version",
     ] {
         let words: Vec<_> = line.split(' ').collect();

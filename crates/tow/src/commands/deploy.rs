@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
-use towpath::agent::api::{Accepted, Begin, Begun, Offer, Status, Trouble, What};
+use towpath::agent::api::{
+    Accepted, Begin, Begun, Offer, ReleaseStatus, RunStatus, Status, Trouble, What,
+};
 use towpath::agent::{Client, ClientError};
 use towpath::build;
 use towpath::config;
@@ -103,11 +106,11 @@ fn tell_plan(begun: &Begun, json: bool) -> Ending {
     Ok(0)
 }
 
-/// Ctrl-C leaves: the run belongs to the agent.
+/// Ctrl-C leaves, and so does a CI that ends its job: the run belongs to the agent.
 async fn follow_or_detach(act: &Act<'_>, begun: &Begun) -> Result<Course, Trouble> {
     tokio::select! {
         course = follow(act.place, act.client, begun, tell(act.json)) => course,
-        _ = tokio::signal::ctrl_c() => {
+        () = told_to_leave() => {
             let environment = &act.place.environment;
             let text = format!("{} goes on without this command", begun.run);
             let diagnostic = Diagnostic::warning("deploy::detached", text)
@@ -128,6 +131,22 @@ async fn serves(client: &Client) -> String {
         ))
     });
     told.unwrap_or_default()
+}
+
+/// SIGINT, SIGTERM or SIGHUP.
+async fn told_to_leave() {
+    let on = |kind: SignalKind| async move {
+        match signal(kind) {
+            Ok(mut signals) => drop(signals.recv().await),
+            // It ends the command at once then, and the run goes on all the same.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = on(SignalKind::interrupt()) => {}
+        () = on(SignalKind::terminate()) => {}
+        () = on(SignalKind::hangup()) => {}
+    }
 }
 
 fn tell_course(act: &Act<'_>, course: &Course, serves: &str) {
@@ -165,23 +184,18 @@ fn tell_course(act: &Act<'_>, course: &Course, serves: &str) {
 pub async fn deploy(cli: &Cli, arguments: &Deploy) -> Ending {
     let app = App::find(cli)?;
     let place = app.place(&arguments.there.environment)?;
-    let source = build::commit_of(&app.root, arguments.allow_dirty)
-        .map_err(|error| not_committed(&error))?;
-    let archive = build::pack_head(&app.root).map_err(|error| not_committed(&error))?;
-    let tree = Digest::of(&archive);
-    if source.dirty {
-        out::note("changes that are not committed are left out");
-    }
-    let client = connect::agent(&place).await?;
-    let carrying = Carrying::new("sending the source", arguments.there.json);
-    client
-        .put_blob(tree, archive, carrying.progress())
-        .await
-        .map_err(ClientError::into_trouble)?;
+    let (client, what) = match &arguments.release {
+        Some(release) => {
+            let client = connect::agent(&place).await?;
+            let release = kept(&client, &place, release).await?;
+            (client, What::Promote { release })
+        }
+        None => send(&app, &place, arguments).await?,
+    };
     let begin = Begin {
         dry_run: arguments.there.dry_run,
         again: arguments.again,
-        ..Begin::new(What::Deploy { tree, source }, actor())
+        ..Begin::new(what, actor())
     };
     let ended = act(Act {
         place: &place,
@@ -191,6 +205,58 @@ pub async fn deploy(cli: &Cli, arguments: &Deploy) -> Ending {
     })
     .await?;
     wait(&client, arguments.wait && !arguments.there.dry_run, ended).await
+}
+
+/// Sends the commit that is to be built, unless it is there.
+async fn send(app: &App, place: &Place, arguments: &Deploy) -> Result<(Client, What), Trouble> {
+    let source = match &arguments.commit {
+        Some(revision) => build::commit_named(&app.root, revision),
+        None => build::commit_of(&app.root, arguments.allow_dirty),
+    };
+    let source = source.map_err(|error| not_committed(&error))?;
+    let archive = build::pack_revision(&app.root, &source.commit);
+    let archive = build::compress(&archive.map_err(|error| not_committed(&error))?);
+    let tree = Digest::of(&archive);
+    if source.dirty {
+        out::note("changes that are not committed are left out");
+    }
+    let client = connect::agent(place).await?;
+    let carrying = Carrying::new("sending the source", arguments.there.json);
+    client
+        .put_blob(tree, archive, carrying.progress())
+        .await
+        .map_err(ClientError::into_trouble)?;
+    Ok((client, What::Deploy { tree, source }))
+}
+
+/// A release that is kept there, by its number or by the beginning of its digest.
+async fn kept(client: &Client, place: &Place, named: &str) -> Result<ReleaseId, Trouble> {
+    let releases: Vec<ReleaseStatus> = client
+        .get("/v1/releases")
+        .await
+        .map_err(ClientError::into_trouble)?;
+    let number = named.parse::<ReleaseId>().ok();
+    let is_meant = |release: &&ReleaseStatus| match number {
+        Some(number) => release.release == number,
+        None => named.len() >= 8 && release.digest.to_string().starts_with(named),
+    };
+    let mut meant = releases.iter().filter(is_meant);
+    match (meant.next(), meant.next()) {
+        (Some(release), None) => Ok(release.release),
+        _ => {
+            let text = format!("{} has no release `{named}`", place.environment);
+            let diagnostic = Diagnostic::error("deploy::release", text)
+                .note("nothing was touched")
+                .help(format!(
+                    "`tow releases -e {}` lists them; of a digest, the first 8 digits are enough",
+                    place.environment
+                ));
+            Err(Trouble {
+                exit: 3,
+                diagnostic,
+            })
+        }
+    }
 }
 
 fn not_committed(error: &build::Error) -> Trouble {
@@ -362,10 +428,13 @@ pub async fn cancel(cli: &Cli, arguments: &Cancel) -> Ending {
     let place = App::find(cli)?.place(&arguments.environment)?;
     let client = connect::agent(&place).await?;
     out::note(format!("{} ({})", place.environment, place.app.name));
-    let begun: Begun = client
-        .post("/v1/cancel", &actor())
-        .await
-        .map_err(ClientError::into_trouble)?;
+    let running = client.get::<Status>("/v1/status").await;
+    let running = running.map_err(ClientError::into_trouble)?.run;
+    let begun: Result<Begun, _> = client.post("/v1/cancel", &actor()).await;
+    let begun = match begun {
+        Err(error) if client.is_linked() && error.is_passing() => again(&client, running).await?,
+        begun => begun.map_err(ClientError::into_trouble)?,
+    };
     let course = follow(&place, &client, &begun, tell(arguments.json)).await?;
     if arguments.json {
         out::json(&course);
@@ -380,4 +449,21 @@ pub async fn cancel(cli: &Cli, arguments: &Cancel) -> Ending {
     }
     // Undone is what was asked for.
     Ok(if course.exit() == 5 { 0 } else { course.exit() })
+}
+
+/// Asks again after the link broke: where there is nothing left to cancel, it was heard the first
+/// time, and how the run ended is what is told.
+async fn again(client: &Client, running: Option<RunStatus>) -> Result<Begun, Trouble> {
+    let asked = client.post_again("/v1/cancel", &actor()).await;
+    match (asked, running) {
+        (Err(ClientError::Trouble(_)), Some(running)) => Ok(Begun {
+            run: running.run,
+            steps: Vec::new(),
+            to: None,
+            from: None,
+            price: None,
+            already: None,
+        }),
+        (asked, _) => asked.map_err(ClientError::into_trouble),
+    }
 }

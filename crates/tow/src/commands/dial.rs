@@ -14,7 +14,7 @@ use towpath::link::{Preface, Refused};
 
 use super::Ending;
 use crate::cli::Cli;
-use crate::cli::commands::Dial;
+use crate::cli::commands::{Dial, Only};
 use crate::{connect, place, version};
 
 /// A boot unit brings an agent back within this; one that becomes another build is away for less.
@@ -28,6 +28,9 @@ pub async fn dial(cli: &Cli, arguments: &Dial) -> Ending {
     let wanted = Wanted {
         app: arguments.app.clone(),
         environment: arguments.environment.clone(),
+        key: arguments
+            .only
+            .map(|Only::Deploy| arguments.key.clone().unwrap_or_default()),
     };
     let tow = std::env::current_exe().unwrap_or_default();
     let input = file(std::io::stdin().as_fd())?;
@@ -37,7 +40,7 @@ pub async fn dial(cli: &Cli, arguments: &Dial) -> Ending {
         Ok((stream, preface)) => (preface, Some(stream)),
         Err(absent) => {
             let refused: Refused = absent.refused(&wanted);
-            (dial::refusal(refused, version(), tow), None)
+            (dial::refusal(&wanted, refused, version(), tow), None)
         }
     };
     let io = |error: std::io::Error| super::inner::failed(&error);
@@ -71,10 +74,10 @@ async fn reach(cli: &Cli, wanted: &Wanted) -> Result<Reached, Absent> {
     let began = Instant::now();
     let mut child: Option<Child> = None;
     loop {
-        let absent = match dial::connect(&state).await {
+        let absent = match dial::connect(&state, wanted.key.as_deref()).await {
             Ok((stream, hello)) => {
                 let tow = std::env::current_exe().unwrap_or_default();
-                return Ok((stream, dial::preface(hello, &state, tow)));
+                return Ok((stream, dial::preface(wanted, hello, &state, tow)));
             }
             Err(absent) => absent,
         };

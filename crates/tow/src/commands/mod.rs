@@ -5,6 +5,7 @@ mod deploy;
 mod dial;
 mod gc;
 mod inner;
+mod key;
 mod local;
 mod look;
 mod rehearse;

@@ -8,21 +8,32 @@ use towpath::agent::{Client, ClientError};
 use towpath::diagnostic::Diagnostic;
 
 use super::Ending;
-use crate::cli::Cli;
 use crate::cli::commands::{Server, ServerCommand};
+use crate::cli::{Cli, Here};
 use crate::place::App;
 use crate::{connect, out, version};
 
 /// `tow server`.
 pub async fn server(cli: &Cli, arguments: &Server) -> Ending {
-    let ServerCommand::Upgrade { here } = &arguments.command;
+    match &arguments.command {
+        ServerCommand::Upgrade { here } => upgrade(cli, here).await,
+        ServerCommand::Key(arguments) => super::key::key(cli, arguments).await,
+    }
+}
+
+async fn upgrade(cli: &Cli, here: &Here) -> Ending {
     let place = App::find(cli)?.place(&here.environment)?;
-    let client = connect::agent(&place).await?;
+    let client = connect::for_upgrade(&place).await?;
     let before: Status = client
         .get("/v1/status")
         .await
         .map_err(ClientError::into_trouble)?;
-    let tow = std::env::current_exe().map_err(|error| super::inner::failed(&error))?;
+    // On a server it is the one that answers there.
+    let preface = client.preface().await.map_err(ClientError::into_trouble)?;
+    let tow = match preface {
+        Some(preface) => preface.tow,
+        None => std::env::current_exe().map_err(|error| super::inner::failed(&error))?,
+    };
     out::note(format!(
         "{}: agent and gateway {} -> {}",
         place.environment,

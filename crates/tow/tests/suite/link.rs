@@ -11,13 +11,16 @@ use crate::whole::whole;
 const DEPLOY: [&str; 3] = ["deploy", "-e", STAGING];
 
 /// An application whose environments are on servers, and the link to them.
-struct Linked {
-    fixture: Fixture,
-    dir: PathBuf,
+pub struct Linked {
+    /// The application.
+    pub fixture: Fixture,
+    /// The folder of the link.
+    pub dir: PathBuf,
 }
 
 impl Linked {
-    fn new() -> Linked {
+    /// One with nothing deployed.
+    pub fn new() -> Linked {
         let manifest = MANIFEST
             .replace(
                 "[environments.staging]",
@@ -48,11 +51,13 @@ impl Linked {
         Linked { fixture, dir }
     }
 
-    fn set(&self, name: &str, text: impl AsRef<[u8]>) {
+    /// Says what is to go wrong from now on.
+    pub fn set(&self, name: &str, text: impl AsRef<[u8]>) {
         fs::write(self.dir.join(name), text).unwrap();
     }
 
-    fn unset(&self, name: &str) {
+    /// Takes that back.
+    pub fn unset(&self, name: &str) {
         let _ = fs::remove_file(self.dir.join(name));
     }
 
@@ -76,12 +81,13 @@ impl Linked {
         channels
     }
 
-    fn tow(&self, arguments: &[&str]) -> Said {
+    /// Runs the command to its end.
+    pub fn tow(&self, arguments: &[&str]) -> Said {
         self.fixture.tow(arguments)
     }
 
     /// The code of what the command was refused with.
-    fn refused(&self, arguments: &[&str]) -> String {
+    pub fn refused(&self, arguments: &[&str]) -> String {
         let said = self.tow(arguments).expect(1);
         let code = said.err.split_once("error[").map(|(_, rest)| rest);
         let code = code.and_then(|rest| rest.split(']').next());
@@ -173,7 +179,7 @@ fn a_far_side_that_is_something_else_is_refused() {
     let preface = |protocol: u32| {
         format!(
             "towpath-dial {{\"protocol\":{protocol},\"version\":\"9.1.0\",\"platform\":{{\"os\":\"linux\",\
-             \"architecture\":\"x86_64\",\"libc\":\"gnu\"}},\"tow\":\"/usr/local/bin/tow\"}}\n"
+             \"architecture\":\"x86_64\",\"libc\":\"gnu\"}},\"app\":\"fixture\",\"environment\":\"staging\",\"tow\":\"/usr/local/bin/tow\"}}\n"
         )
     };
     let now = towpath::link::PROTOCOL;

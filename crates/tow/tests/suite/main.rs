@@ -13,6 +13,7 @@ mod damage;
 mod failure;
 mod fixture;
 mod gc;
+mod key;
 mod kill;
 mod link;
 mod load;

@@ -53,6 +53,11 @@ pub(super) fn refused(diagnostic: Diagnostic) -> Failure {
     failure(StatusCode::CONFLICT, 4, diagnostic)
 }
 
+/// Whoever asks may not: exit code 4.
+pub(super) fn forbidden(diagnostic: Diagnostic) -> Failure {
+    failure(StatusCode::FORBIDDEN, 4, diagnostic)
+}
+
 /// A value as JSON.
 pub(super) fn json<T: Serialize>(value: &T) -> Response<Body> {
     respond(StatusCode::OK, value)

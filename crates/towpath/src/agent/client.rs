@@ -5,7 +5,7 @@
 //! said again is what was refused, and nothing is tried twice on a server that was never reached.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -18,9 +18,9 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::UnixStream;
 
 use super::api::Trouble;
+use super::dial;
 use super::patience::Patience;
 use crate::diagnostic::Diagnostic;
 use crate::link::{Channel, Fault, Preface, Route};
@@ -118,7 +118,8 @@ pub struct Client(Way);
 
 #[derive(Clone)]
 enum Way {
-    Socket(PathBuf),
+    /// With the name of a key, where it is the socket for keys.
+    Socket(PathBuf, Option<String>),
     Link(Arc<Linked>),
 }
 
@@ -139,7 +140,7 @@ pub struct Linked {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Way::Socket(path) => write!(f, "Client({})", path.display()),
+            Way::Socket(path, _) => write!(f, "Client({})", path.display()),
             Way::Link(linked) => write!(f, "Client({})", linked.route.ssh.server),
         }
     }
@@ -168,7 +169,13 @@ impl Client {
     /// A client of the agent on `socket`.
     #[must_use]
     pub fn new(socket: PathBuf) -> Client {
-        Client(Way::Socket(socket))
+        Client(Way::Socket(socket, None))
+    }
+
+    /// A client of the same agent as a key that may only deploy.
+    #[must_use]
+    pub fn with_key(socket: &Path, name: &str) -> Client {
+        Client(Way::Socket(super::narrow(socket), Some(name.to_owned())))
     }
 
     /// A client of an agent on another machine.
@@ -287,8 +294,8 @@ impl Client {
 
     async fn connect(&self) -> Result<Stream, Error> {
         match &self.0 {
-            Way::Socket(path) => {
-                let stream = UnixStream::connect(path).await;
+            Way::Socket(path, key) => {
+                let stream = dial::open(path, key.as_deref()).await;
                 let stream = stream.map_err(|error| Error::Unreachable(path.clone(), error))?;
                 Ok(Box::new(stream))
             }
@@ -332,7 +339,7 @@ impl Client {
             .is_some_and(hyper::Error::is_parse);
         match &self.0 {
             _ if is_parse => nonsense(error),
-            Way::Socket(_) => Error::Broken(error.to_string()),
+            Way::Socket(..) => Error::Broken(error.to_string()),
             Way::Link(linked) => linked.lost(&error.to_string()),
         }
     }

@@ -5,10 +5,10 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use tokio::io::{AsyncRead, AsyncWrite, copy};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy};
 use tokio::net::UnixStream;
 
-use super::{Client, ClientError, api};
+use super::{Client, ClientError, api, caller};
 use crate::diagnostic::Diagnostic;
 use crate::link::{PROTOCOL, Platform, Preface, Refused};
 use crate::supervise::Places;
@@ -20,6 +20,17 @@ pub struct Wanted {
     pub app: String,
     /// The environment.
     pub environment: String,
+    /// The key that asks, when it is one that may only deploy.
+    pub key: Option<String>,
+}
+
+/// Connects to an agent's socket; as a key to one for keys.
+pub(super) async fn open(socket: &Path, key: Option<&str>) -> std::io::Result<UnixStream> {
+    let mut stream = UnixStream::connect(socket).await?;
+    if let Some(key) = key {
+        stream.write_all(caller::greeting(key).as_bytes()).await?;
+    }
+    Ok(stream)
 }
 
 /// Why there is nobody to talk to.
@@ -50,20 +61,25 @@ pub fn find(states: &[PathBuf]) -> Result<PathBuf, Absent> {
     found.cloned().ok_or(Absent::Environment)
 }
 
-/// Connects to the agent of the state directory `state`.
+/// Connects to the agent of the state directory `state`, as `key` where one asks.
 ///
 /// # Errors
 /// [`Absent`].
-pub async fn connect(state: &Path) -> Result<(UnixStream, api::Hello), Absent> {
+pub async fn connect(state: &Path, key: Option<&str>) -> Result<(UnixStream, api::Hello), Absent> {
     let own = rustix::process::geteuid().as_raw();
     let owner = std::fs::metadata(state).map_err(|_| Absent::Environment)?;
     let state = || state.to_owned();
     for runtime in Places::runtimes_of(&state(), owner.uid()) {
         let socket = runtime.join("agent.sock");
-        match UnixStream::connect(&socket).await {
+        let client = match key {
+            Some(key) => Client::with_key(&socket, key),
+            None => Client::new(socket.clone()),
+        };
+        let place = key.map_or(socket.clone(), |_| super::narrow(&socket));
+        match open(&place, key).await {
             // The folder of sockets may be in a place where anybody can make one.
             Ok(stream) if !is_of(&stream, owner.uid()) => {}
-            Ok(stream) => match Client::new(socket).get("/v1/hello").await {
+            Ok(stream) => match client.get("/v1/hello").await {
                 Ok(hello) => return Ok((stream, hello)),
                 Err(ClientError::Broken(_)) if own != owner.uid() => {
                     return Err(Absent::Permission { state: state() });
@@ -88,13 +104,15 @@ fn is_of(stream: &UnixStream, uid: u32) -> bool {
     peer.is_ok_and(|peer| peer == uid || peer == 0)
 }
 
-/// The line for an agent that is there.
+/// The line for an agent that is there, with the state directory `state`.
 #[must_use]
-pub fn preface(hello: api::Hello, state: &Path, tow: PathBuf) -> Preface {
+pub fn preface(wanted: &Wanted, hello: api::Hello, state: &Path, tow: PathBuf) -> Preface {
     Preface {
         protocol: hello.protocol,
         version: hello.version,
         platform: Platform::here(),
+        app: wanted.app.clone(),
+        environment: wanted.environment.clone(),
         tow,
         state: Some(state.to_owned()),
         trouble: None,
@@ -103,14 +121,15 @@ pub fn preface(hello: api::Hello, state: &Path, tow: PathBuf) -> Preface {
 
 /// The line for one that is not; `version` is this program's build.
 #[must_use]
-pub fn refusal(refused: Refused, version: &str, tow: PathBuf) -> Preface {
-    Preface {
-        protocol: PROTOCOL,
+pub fn refusal(wanted: &Wanted, refused: Refused, version: &str, tow: PathBuf) -> Preface {
+    let hello = api::Hello {
         version: version.to_owned(),
-        platform: Platform::here(),
-        tow,
+        protocol: PROTOCOL,
+    };
+    Preface {
         state: None,
         trouble: Some(refused),
+        ..preface(wanted, hello, Path::new(""), tow)
     }
 }
 
@@ -135,7 +154,9 @@ impl Absent {
     /// What the command that dialled prints.
     #[must_use]
     pub fn refused(&self, wanted: &Wanted) -> Refused {
-        let Wanted { app, environment } = wanted;
+        let Wanted {
+            app, environment, ..
+        } = wanted;
         let diagnostic = match self {
             Absent::Environment => {
                 let text = format!("the server has no environment `{environment}` of `{app}`");

@@ -10,6 +10,7 @@ use hyper::{Request, Response};
 use serde::de::DeserializeOwned;
 
 use super::answer::{Body, Failure, channel, failed, json, line, wrong};
+use super::caller::Caller;
 use super::routes::{self, Action};
 use super::{Agent, End, api, blobs, logs, releases, runs, status};
 use crate::id::{ReleaseId, RunId};
@@ -22,13 +23,18 @@ const BODY_LIMIT: usize = 4 << 20;
 /// Answers one request.
 pub(super) async fn answer(
     agent: Arc<Agent>,
+    caller: Caller,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    let answered = route(&agent, request).await;
+    let answered = route(&agent, &caller, request).await;
     Ok(answered.unwrap_or_else(|failure| failure.response()))
 }
 
-async fn route(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Response<Body>, Failure> {
+async fn route(
+    agent: &Arc<Agent>,
+    caller: &Caller,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Failure> {
     let path = request.uri().path().to_owned();
     let query = request.uri().query().unwrap_or_default().to_owned();
     let method = request.method().clone();
@@ -37,15 +43,18 @@ async fn route(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Respons
             "{method} {path} is not known to this version"
         )));
     };
+    if !caller.may(action) {
+        return Err(caller.refusal(&format!("ask for {method} {path}")));
+    }
     match action {
         Action::Hello => Ok(json(&hello(agent))),
-        Action::Status => Ok(json(&status::status(&agent.world).await?)),
-        Action::Begin => begin(agent, request).await,
-        Action::Rows => rows(agent, part.parse().map_err(wrong)?, &query),
-        Action::Cancel => {
-            let actor: String = read(request).await?;
-            Ok(json(&runs::cancel(&agent.world, &agent.runs, &actor)?))
+        Action::Status => {
+            let status = status::status(&agent.world).await?;
+            Ok(json(&caller.status(status)))
         }
+        Action::Begin => begin(agent, caller, request).await,
+        Action::Rows => rows(agent, caller, part.parse().map_err(wrong)?, &query),
+        Action::Cancel => cancel(agent, caller, request).await,
         Action::Collect => {
             let asked: api::Collect = read(request).await?;
             Ok(json(
@@ -54,10 +63,10 @@ async fn route(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Respons
         }
         Action::Releases => Ok(json(&releases::list(&agent.world)?)),
         Action::Release => one_release(agent, part.parse().map_err(wrong)?),
-        Action::Accept => Ok(json(&releases::accept(
-            &agent.world,
-            &read(request).await?,
-        )?)),
+        Action::Accept => {
+            let offer = read(request).await?;
+            Ok(json(&releases::accept(&agent.world, caller, &offer)?))
+        }
         Action::LookForBlob => Ok(blobs::look(agent, part.parse().map_err(wrong)?)),
         Action::SendBlob => blobs::send(agent, part.parse().map_err(wrong)?, &query).await,
         Action::ReceiveBlob => {
@@ -86,21 +95,47 @@ async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Fail
     serde_json::from_slice(&bytes).map_err(|error| wrong(format!("the body: {error}")))
 }
 
-async fn begin(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Response<Body>, Failure> {
-    let asked: api::Begin = read(request).await?;
+async fn begin(
+    agent: &Arc<Agent>,
+    caller: &Caller,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Failure> {
+    let mut asked: api::Begin = read(request).await?;
     if asked.sabotage.is_some() && !agent.world.rehearsal {
         return Err(wrong("faults are planted in rehearsals only"));
     }
+    caller.admit(&asked)?;
+    asked.actor = caller.actor(asked.actor);
     Ok(json(&runs::begin(&agent.world, &agent.runs, asked).await?))
 }
 
+async fn cancel(
+    agent: &Arc<Agent>,
+    caller: &Caller,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Failure> {
+    let actor = caller.actor(read(request).await?);
+    let open = agent.world.environment().map_err(failed)?.open;
+    if let Some(run) = open {
+        caller.own(&run.plan.actor)?;
+    }
+    Ok(json(&runs::cancel(&agent.world, &agent.runs, &actor)?))
+}
+
 /// The rows of a run, behind the one that `after=SEQ` names.
-fn rows(agent: &Arc<Agent>, run: RunId, query: &str) -> Result<Response<Body>, Failure> {
+fn rows(
+    agent: &Arc<Agent>,
+    caller: &Caller,
+    run: RunId,
+    query: &str,
+) -> Result<Response<Body>, Failure> {
     let after = number(query, "after")?;
     let known = agent.world.environment().map_err(failed)?.last_run;
     if run.0 > known || run.0 == 0 {
         return Err(wrong(format!("there is no run {run}")));
     }
+    caller.own(&runs::actor(&agent.world, run)?)?;
+    let caller = caller.clone();
     let (sender, response) = channel();
     let world = agent.world.clone();
     tokio::spawn(async move {
@@ -114,7 +149,7 @@ fn rows(agent: &Arc<Agent>, run: RunId, query: &str) -> Result<Response<Body>, F
                 last = row.seq;
                 let ends =
                     row.step == "run" && matches!(row.kind, Kind::Ok | Kind::Undone | Kind::Stuck);
-                if row.run == run && (sender.send(line(&row)).await.is_err() || ends) {
+                if row.run == run && (sender.send(line(&caller.row(row))).await.is_err() || ends) {
                     return;
                 }
             }

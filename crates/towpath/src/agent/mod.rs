@@ -9,6 +9,7 @@ mod adopt;
 mod answer;
 pub mod api;
 mod blobs;
+mod caller;
 mod carry;
 mod client;
 pub mod dial;
@@ -43,6 +44,7 @@ use crate::diagnostic::Diagnostic;
 use crate::release::{SigningKey, World};
 use crate::state::{self, Blobs, Store};
 use crate::supervise::{Places, Supervisor, reap_inherited};
+use caller::Caller;
 use runs::Runs;
 
 /// Longest wait for answers under way when an agent ends.
@@ -128,6 +130,11 @@ pub fn socket(state: &Path) -> PathBuf {
     Places::runtime_of(state).join("agent.sock")
 }
 
+/// Its socket for keys that may only deploy.
+fn narrow(socket: &Path) -> PathBuf {
+    socket.with_file_name("deploy.sock")
+}
+
 /// Serves one environment until it is told to end.
 ///
 /// # Errors
@@ -142,12 +149,15 @@ pub async fn serve(options: Options) -> Result<End, Error> {
     let agent = Arc::new(open(options, store, runtime.clone())?);
     adopt::adopt(&agent.world).await.map_err(Error::Journal)?;
     let path = runtime.join("agent.sock");
-    let listener = bind(&path).map_err(|error| Error::Io(path.clone(), error))?;
+    let bound = |path: &Path| bind(path).map_err(|error| Error::Io(path.to_owned(), error));
+    let listeners = (bound(&path)?, bound(&narrow(&path))?);
     agent.runs.go_on(&agent.world);
     tokio::spawn(runs::close_windows(agent.world.clone(), agent.runs.clone()));
     tokio::spawn(runs::keep_tables(agent.world.clone()));
-    let end = accept(&agent, listener).await;
-    let _ = std::fs::remove_file(&path);
+    let end = accept(&agent, listeners).await;
+    for path in [&path, &narrow(&path)] {
+        let _ = std::fs::remove_file(path);
+    }
     // Not where anything still runs: the sockets of shims are in it.
     let _ = std::fs::remove_dir(&runtime);
     Ok(end)
@@ -224,7 +234,8 @@ fn bind(path: &Path) -> std::io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn accept(agent: &Arc<Agent>, listener: UnixListener) -> End {
+/// The second listener is for keys.
+async fn accept(agent: &Arc<Agent>, listeners: (UnixListener, UnixListener)) -> End {
     let mut talks = JoinSet::new();
     let end = loop {
         let end = agent
@@ -237,16 +248,17 @@ async fn accept(agent: &Arc<Agent>, listener: UnixListener) -> End {
         }
         tokio::select! {
             () = agent.ends.notified() => {}
-            accepted = listener.accept() => {
-                if let Ok((stream, _)) = accepted {
-                    talks.spawn(converse(agent.clone(), stream));
-                }
+            Ok((stream, _)) = listeners.0.accept() => {
+                talks.spawn(converse(agent.clone(), stream, false));
+            }
+            Ok((stream, _)) = listeners.1.accept() => {
+                talks.spawn(converse(agent.clone(), stream, true));
             }
             Some(_) = talks.join_next() => {}
         }
     };
     // Who comes now is to find nobody, rather than to wait.
-    drop(listener);
+    drop(listeners);
     // Who told it to end is still to hear that it does; who follows a log is not waited for.
     let _ = timeout(LAST_WORDS, async {
         while talks.join_next().await.is_some() {}
@@ -256,13 +268,18 @@ async fn accept(agent: &Arc<Agent>, listener: UnixListener) -> End {
 }
 
 /// Only the agent's own user, and root, are spoken to.
-async fn converse(agent: Arc<Agent>, stream: UnixStream) {
+async fn converse(agent: Arc<Agent>, mut stream: UnixStream, is_key: bool) {
     let own = rustix::process::geteuid().as_raw();
     let Ok(peer) = stream.peer_cred() else { return };
     if peer.uid() != own && peer.uid() != 0 {
         return;
     }
-    let service = service_fn(move |request| http::answer(agent.clone(), request));
+    let caller = match is_key {
+        true => Caller::hear(&mut stream).await,
+        false => Some(Caller::Operator),
+    };
+    let Some(caller) = caller else { return };
+    let service = service_fn(move |request| http::answer(agent.clone(), caller.clone(), request));
     let _ = http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
         .await;

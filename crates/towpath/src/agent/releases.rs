@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::answer::{Failure, failed, invalid, refused, wrong};
 use super::api::{Accepted, Offer, ReleaseStatus};
+use super::caller::Caller;
 use crate::diagnostic::Diagnostic;
 use crate::id::ReleaseId;
 use crate::release::{Environment, Record, World, platform, verify};
@@ -71,7 +72,7 @@ pub(super) fn one(world: &World, id: ReleaseId) -> Result<StoredRelease, Failure
 
 /// Takes a release of another environment in: for this application, for this platform, signed with
 /// the key that was first seen of that environment.
-pub(super) fn accept(world: &World, offer: &Offer) -> Result<Accepted, Failure> {
+pub(super) fn accept(world: &World, caller: &Caller, offer: &Offer) -> Result<Accepted, Failure> {
     let record: Record = serde_json::from_str(&offer.record).map_err(|error| unreadable(&error))?;
     if record.app != world.app {
         let text = format!(
@@ -88,7 +89,7 @@ pub(super) fn accept(world: &World, offer: &Offer) -> Result<Accepted, Failure> 
         );
         return Err(invalid(Diagnostic::error("release::platform", text)));
     }
-    check_signature(world, &record, offer)?;
+    check_signature(world, caller, &record, offer)?;
     let stored = world
         .store
         .add_release(&offer.record, &offer.signature, &offer.key)
@@ -104,12 +105,22 @@ pub(super) fn accept(world: &World, offer: &Offer) -> Result<Accepted, Failure> 
     })
 }
 
-fn check_signature(world: &World, record: &Record, offer: &Offer) -> Result<(), Failure> {
+fn check_signature(
+    world: &World,
+    caller: &Caller,
+    record: &Record,
+    offer: &Offer,
+) -> Result<(), Failure> {
     if !verify(&offer.record, &offer.signature, &offer.key) {
         let text = "the release's signature does not fit its record";
         return Err(refused(
             Diagnostic::error("release::signature", text).note("nothing was kept"),
         ));
+    }
+    // Whom to trust from now on is not for a key to say.
+    let known = world.store.known_key(&record.built_in);
+    if *caller != Caller::Operator && known.map_err(state_failed)?.is_none() {
+        return Err(caller.refusal("bring in the first release of another environment"));
     }
     let trusted = world
         .store

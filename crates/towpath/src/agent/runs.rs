@@ -291,6 +291,14 @@ fn already(last: RunId, release: ReleaseId) -> Begun {
     }
 }
 
+/// Who has begun a run.
+pub(super) fn actor(world: &World, run: RunId) -> Result<String, Failure> {
+    let rows = world.store.rows(0);
+    let rows = rows.map_err(|error| failed(unwritten(&error)))?;
+    let first = rows.into_iter().find(|row| row.run == run);
+    Ok(first.map(|row| row.actor).unwrap_or_default())
+}
+
 fn plan(world: &World, now: &Environment, asked: Begin) -> Result<Planned, Failure> {
     let Begin {
         what,

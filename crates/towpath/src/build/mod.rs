@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 
 pub use artifact::pack;
 pub use cache::{restore, store};
-pub use source::{Source, commit_all, commit_of, pack_head, pack_revision};
+pub use source::{
+    Source, commit_all, commit_named, commit_of, compress, pack_head, pack_revision, plain,
+};
 pub use unpack::unpack;
 
 use crate::id::Digest;

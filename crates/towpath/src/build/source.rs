@@ -1,5 +1,6 @@
 //! The committed tree, as an archive.
 
+use std::io::{BufRead, Read};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -49,6 +50,27 @@ pub fn commit_of(dir: &Path, allow_dirty: bool) -> Result<Source, Error> {
     })
 }
 
+/// The commit that `revision` names in `dir`: an id, a tag, a branch.
+///
+/// # Errors
+/// [`Error::Git`] when it names none.
+pub fn commit_named(dir: &Path, revision: &str) -> Result<Source, Error> {
+    if revision.starts_with('-') {
+        return Err(Error::Git(format!("`{revision}` is no revision")));
+    }
+    let commit = format!("{revision}^{{commit}}");
+    let id = text(
+        git(dir, &["rev-parse", "--verify", "--quiet", &commit])
+            .map_err(|_| Error::Git(format!("`{revision}` names no commit here")))?,
+    );
+    let subject = text(git(dir, &["log", "-1", "--format=%s", &id])?);
+    Ok(Source {
+        commit: id,
+        subject: subject.trim().to_owned(),
+        dirty: false,
+    })
+}
+
 /// The tree below `dir` as it is committed: a tar archive, the same for the same commit.
 ///
 /// # Errors
@@ -66,6 +88,30 @@ pub fn pack_revision(dir: &Path, revision: &str) -> Result<Vec<u8>, Error> {
         return Err(Error::Git(format!("`{revision}` is no revision")));
     }
     Ok(git(dir, &["archive", "--format=tar", revision, "."])?.stdout)
+}
+
+/// The same, as it is sent: gzip at its fastest, as artifacts are.
+#[must_use]
+pub fn compress(archive: &[u8]) -> Vec<u8> {
+    let mut packed = Vec::new();
+    let mut gzip = flate2::GzBuilder::new()
+        .mtime(0)
+        .read(archive, flate2::Compression::fast());
+    // Nothing of it leaves memory.
+    let _ = gzip.read_to_end(&mut packed);
+    packed
+}
+
+/// Reads an archive that may have been sent as it is, or compressed.
+///
+/// # Errors
+/// From the reader.
+pub fn plain<'a>(mut archive: impl BufRead + 'a) -> std::io::Result<Box<dyn Read + 'a>> {
+    let is_gzip = archive.fill_buf()?.starts_with(&[0x1f, 0x8b]);
+    Ok(match is_gzip {
+        true => Box::new(flate2::bufread::GzDecoder::new(archive)),
+        false => Box::new(archive),
+    })
 }
 
 /// Makes `dir` a repository of one more commit, of everything in it.

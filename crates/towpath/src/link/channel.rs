@@ -60,6 +60,7 @@ impl Channel {
         if let Some(refused) = preface.trouble {
             return Err(Fault::Refused(refused));
         }
+        fault::refuse_other(route, &preface)?;
         if !any_version {
             fault::refuse_skew(route, &preface)?;
         }

@@ -175,6 +175,22 @@ fn known_as(route: &Route) -> String {
     }
 }
 
+/// A key that is for one environment reaches that, whichever is asked for.
+pub(super) fn refuse_other(route: &Route, preface: &Preface) -> Result<(), Fault> {
+    if preface.app == route.app && preface.environment == route.environment {
+        return Ok(());
+    }
+    let text = format!(
+        "this key reaches {} of `{}`, not {} of `{}`",
+        preface.environment, preface.app, route.environment, route.app
+    );
+    Err(refused(
+        error("link::other-environment", text)
+            .note("nothing was touched")
+            .help("use a key for this environment: `tow server key add` makes one"),
+    ))
+}
+
 /// Builds that are more than one apart do not talk.
 pub(super) fn refuse_skew(route: &Route, preface: &Preface) -> Result<(), Fault> {
     let Skew::Far(order) = preface.skew() else {

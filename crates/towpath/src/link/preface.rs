@@ -64,6 +64,10 @@ pub struct Preface {
     pub version: String,
     /// The machine.
     pub platform: Platform,
+    /// The application of the agent.
+    pub app: String,
+    /// Its environment.
+    pub environment: String,
     /// The program there.
     pub tow: PathBuf,
     /// The state directory, where there is one.
@@ -170,6 +174,8 @@ mod tests {
             protocol,
             version: "1.2.0".to_owned(),
             platform: Platform::here(),
+            app: "notes".to_owned(),
+            environment: "staging".to_owned(),
             tow: "/usr/local/bin/tow".into(),
             state: None,
             trouble: None,

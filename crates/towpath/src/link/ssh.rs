@@ -126,12 +126,20 @@ impl Ssh {
 impl Route {
     /// What runs over there. Quoted so that every login shell passes it on to `sh` as it stands.
     pub(super) fn remote(&self) -> String {
-        let Route {
-            app, environment, ..
-        } = self;
-        format!(
-            "sh -c 'for tow in {PROGRAMS}; do if test -x \"$tow\"; then exec \"$tow\" agent dial \
-             --app {app} --environment {environment}; fi; done; exit {NO_PROGRAM}'"
-        )
+        remote(&self.app, &self.environment, "")
     }
+
+    /// What runs over there for the key `name`, whatever it asks for.
+    #[must_use]
+    pub fn command_for_key(app: &str, environment: &str, name: &str) -> String {
+        remote(app, environment, &format!(" --only deploy --key {name}"))
+    }
+}
+
+/// `app` and `environment` are names, which no shell takes for anything else.
+fn remote(app: &str, environment: &str, more: &str) -> String {
+    format!(
+        "sh -c 'for tow in {PROGRAMS}; do if test -x \"$tow\"; then exec \"$tow\" agent dial \
+         --app {app} --environment {environment}{more}; fi; done; exit {NO_PROGRAM}'"
+    )
 }

@@ -107,8 +107,10 @@ fn unpack(world: &World, tree: Digest, root: &Path) -> Result<String> {
         let _ = std::fs::remove_dir_all(root);
         let path = world.blobs.path(tree);
         let file = std::fs::File::open(&path)
+            .map_err(|error| unpackable(&build::Error::Io(path.clone(), error), what))?;
+        let plain = build::plain(std::io::BufReader::new(file))
             .map_err(|error| unpackable(&build::Error::Io(path, error), what))?;
-        if let Err(error) = build::unpack(std::io::BufReader::new(file), root) {
+        if let Err(error) = build::unpack(plain, root) {
             if matches!(error, build::Error::Hostile(_)) {
                 let _ = std::fs::remove_file(world.blobs.path(tree));
             }

@@ -90,13 +90,21 @@ impl Store {
             "INSERT OR IGNORE INTO trusted VALUES (?1, ?2)",
             params![environment, offered],
         )?;
-        let key = db
-            .query_row(
-                "SELECT key FROM trusted WHERE environment = ?1",
-                [environment],
-                |row| row.get(0),
-            )
-            .optional()?;
+        drop(db);
+        let key = self.known_key(environment)?;
         key.ok_or_else(|| Error::Unreadable(format!("key of {environment}")))
+    }
+
+    /// The key that releases built in `environment` have to be signed with, if one was seen.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn known_key(&self, environment: &str) -> Result<Option<String>, Error> {
+        let key = self.db().query_row(
+            "SELECT key FROM trusted WHERE environment = ?1",
+            [environment],
+            |row| row.get(0),
+        );
+        Ok(key.optional()?)
     }
 }
