@@ -2,8 +2,8 @@
 //!
 //! In the folder `TOWPATH_TEST_LINK`: `root/`, the server's file system; `states`, where its states
 //! are; `channels/N`, what each connection was called with; `bytes/N`, how much went in and out of
-//! it; and what is to go wrong, if anything: `cut` (connection, direction and byte after which the
-//! link is cut), `refuse` (what to say instead of connecting), `say` (what the far side says).
+//! it; and what is to go wrong, if anything: `cut` (lines of connection, direction and byte after which
+//! the link is cut), `refuse` (what to say instead of connecting), `say` (what the far side says).
 
 use std::fs;
 use std::io::{Read, Write};
@@ -120,14 +120,17 @@ fn connect(link: &Path, number: u64, remote: &str) -> ExitCode {
 
 fn cut(link: &Path, number: u64) -> Option<(Direction, u64)> {
     let text = fs::read_to_string(link.join("cut")).ok()?;
-    let mut words = text.split_whitespace();
-    let is_this = words.next()?.parse() == Ok(number);
-    let way = match words.next()? {
-        "in" => Direction::In,
-        _ => Direction::Out,
+    let this = |line: &str| {
+        let mut words = line.split_whitespace();
+        let is_this = words.next()?.parse() == Ok(number);
+        let way = match words.next()? {
+            "in" => Direction::In,
+            _ => Direction::Out,
+        };
+        let after = words.next()?.parse().ok()?;
+        is_this.then_some((way, after))
     };
-    let after = words.next()?.parse().ok()?;
-    is_this.then_some((way, after))
+    text.lines().find_map(this)
 }
 
 enum End {

@@ -110,7 +110,7 @@ pub async fn follow(
             Ok(true) => return Ok(teller.course),
             // A link that cannot be made anew has been tried for long enough.
             Err(error) if !error.is_passing() || client.is_linked() => {
-                return Err(error.into_trouble());
+                return Err(left(place, begun, error));
             }
             _ if patience < 20 => {
                 patience += 1;
@@ -120,6 +120,10 @@ pub async fn follow(
                 sleep(Duration::from_millis(100)).await;
                 connect::again(place).await;
             }
+            _ if client.is_linked() => {
+                let broken = ClientError::Broken("over and over".to_owned());
+                return Err(left(place, begun, broken));
+            }
             _ => {
                 return Err(
                     ClientError::Broken("it ended in the middle of the run".to_owned())
@@ -127,6 +131,19 @@ pub async fn follow(
                 );
             }
         }
+    }
+}
+
+/// The run is not followed any more, and goes on.
+fn left(place: &Place, begun: &Begun, error: ClientError) -> Trouble {
+    let trouble = error.into_trouble();
+    let environment = &place.environment;
+    let goes_on = format!("{} goes on without this command", begun.run);
+    let help =
+        format!("`tow status -e {environment}` shows it, `tow cancel -e {environment}` undoes it");
+    Trouble {
+        diagnostic: trouble.diagnostic.note(goes_on).help(help),
+        ..trouble
     }
 }
 

@@ -1,8 +1,11 @@
 //! Looking: status, instances, logs, releases.
 
+use std::collections::{BTreeMap, HashSet};
+
 use towpath::agent::api::{LogLine, ReleaseStatus, Status as EnvironmentStatus, Trouble};
 use towpath::agent::{Client, ClientError};
 use towpath::config;
+use towpath::id::InstanceId;
 use towpath::manifest::Manifest;
 
 use super::Ending;
@@ -131,34 +134,77 @@ pub async fn releases(cli: &Cli, arguments: &Releases) -> Ending {
     Ok(0)
 }
 
+/// Times that a link is made anew without a line coming over it.
+const IN_VAIN: u32 = 5;
+
 /// `tow logs`.
 pub async fn logs(cli: &Cli, arguments: &Logs) -> Ending {
     let Some(client) = client(cli, &arguments.here).await? else {
         return Ok(0);
     };
-    let service = arguments
-        .service
-        .as_ref()
-        .map_or(String::new(), |name| format!("&service={name}"));
+    let mut heard = Heard::default();
+    let mut in_vain = 0;
+    loop {
+        let before = heard.lines;
+        let ended = hear(&client, arguments, &mut heard).await;
+        in_vain = if heard.lines > before { 0 } else { in_vain + 1 };
+        match ended {
+            Ok(()) => return Ok(0),
+            Err(error) if !error.is_passing() || !client.is_linked() || in_vain > IN_VAIN => {
+                return Err(error.into_trouble());
+            }
+            Err(_) => out::note("  the link broke; going on from the line heard last"),
+        }
+    }
+}
+
+/// How far logs have been heard, for going on when the link has broken.
+#[derive(Default)]
+struct Heard {
+    /// Of each instance, once all of what was written before has come.
+    places: BTreeMap<InstanceId, String>,
+    /// How many lines there were.
+    lines: u64,
+    /// What has come until then.
+    first: HashSet<(InstanceId, String)>,
+}
+
+async fn hear(client: &Client, arguments: &Logs, heard: &mut Heard) -> Result<(), ClientError> {
+    let named = arguments.service.as_ref();
+    let service = named.map_or(String::new(), |name| format!("&service={name}"));
+    let from = heard.places.iter();
+    let from: String = from
+        .map(|(instance, place)| format!("&from={instance}@{place}"))
+        .collect();
     let path = format!(
-        "/v1/logs?lines={}&follow={}{service}",
+        "/v1/logs?lines={}&follow={}{service}{from}",
         arguments.lines,
         u8::from(arguments.follow)
     );
-    let mut lines = client
-        .lines(&path)
-        .await
-        .map_err(ClientError::into_trouble)?;
-    while let Some(line) = lines
-        .next::<LogLine>()
-        .await
-        .map_err(ClientError::into_trouble)?
-    {
-        if arguments.here.json {
-            out::say(serde_json::to_string(&line).unwrap_or_default());
-        } else {
-            out::say(format!("{} | {}", line.instance, line.line));
+    let again = heard.first.clone();
+    let mut lines = client.lines(&path).await?;
+    while let Some(line) = lines.next::<LogLine>().await? {
+        let whose = (line.instance.clone(), line.line.clone());
+        match &line.at {
+            Some(place) => drop(heard.places.insert(line.instance.clone(), place.clone())),
+            None if again.contains(&whose) => continue,
+            None => drop(heard.first.insert(whose)),
+        }
+        heard.lines += 1;
+        if !line.only_place {
+            say(line, arguments.here.json);
         }
     }
-    Ok(0)
+    Ok(())
+}
+
+fn say(line: LogLine, as_json: bool) {
+    match as_json {
+        // How far it is read is between command and agent.
+        true => {
+            let line = LogLine { at: None, ..line };
+            out::say(serde_json::to_string(&line).unwrap_or_default());
+        }
+        false => out::say(format!("{} | {}", line.instance, line.line)),
+    }
 }

@@ -286,6 +286,88 @@ fn noise(letters: usize) -> String {
 }
 
 #[test]
+fn a_link_cut_under_logs_loses_and_doubles_no_line() {
+    let linked = Linked::new();
+    linked.tow(&["status", "-e", STAGING]).expect(0);
+    let folder = linked.fixture.state(STAGING).join("logs/web");
+    fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("web-1.log");
+    let line = |number: u32| format!("2026-01-01T00:00:00.{number:03}Z out line {number}\n");
+    let write = |lines: std::ops::Range<u32>| {
+        use std::io::Write;
+        let mut file = fs::File::options().create(true).append(true).open(&file);
+        let text: String = lines.map(line).collect();
+        file.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+    };
+    write(0..40);
+    linked.channels();
+    // The second is cut within what was written before, the third behind it, the fourth later on.
+    linked.set("cut", "2 out 2000\n3 out 4700\n4 out 1500\n");
+    let arguments = ["logs", "web", "-e", STAGING, "--follow", "-n", "30"];
+    let mut running = linked.fixture.start(&arguments);
+    let mut out = std::io::BufReader::new(running.0.stdout.take().unwrap());
+    let mut heard = Vec::new();
+    let mut next = || {
+        use std::io::BufRead;
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        line
+    };
+    heard.extend((0..30).map(|_| next()));
+    write(40..90);
+    heard.extend((0..50).map(|_| next()));
+    machine::kill(running.0.id());
+    running.0.wait().unwrap();
+    let expected: Vec<_> = (10..90)
+        .map(|number| format!("web-1 | {}", line(number)))
+        .collect();
+    assert_eq!(heard, expected);
+    assert_eq!(linked.channels().len(), 5, "cut three times");
+}
+
+#[test]
+fn a_link_that_stays_cut_is_given_up_and_the_run_goes_on() {
+    let mut linked = Linked::new();
+    linked
+        .fixture
+        .env
+        .retain(|(name, _)| *name != "TOWPATH_PATIENCE");
+    linked.fixture.env.push(("TOWPATH_PATIENCE", "1".into()));
+    linked.tow(&DEPLOY).expect(0);
+    linked.fixture.commit();
+    linked.channels();
+    // Everything from the connection on that follows the run.
+    let cuts: String = (5..40).map(|number| format!("{number} out 0\n")).collect();
+    linked.set("cut", cuts);
+    let said = linked.tow(&DEPLOY).expect(1);
+    assert!(said.err.contains("tow status -e staging"), "{said:?}");
+    linked.unset("cut");
+    whole(&linked.fixture, STAGING, "v2").unwrap();
+}
+
+#[test]
+fn a_command_that_is_told_to_leave_leaves_the_run() {
+    let mut linked = Linked::new();
+    linked.tow(&DEPLOY).expect(0);
+    for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
+        let version = linked.fixture.commit();
+        let running = linked.fixture.start(&DEPLOY);
+        machine::until("the run begins", || {
+            linked.fixture.seen(STAGING)?.run.map(drop)
+        });
+        let pid = rustix::process::Pid::from_raw(running.0.id().try_into().unwrap()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+        let said = linked.fixture.end(running);
+        // It may have been over by then.
+        if said.code != 0 {
+            assert_eq!(said.code, 1, "{said:?}");
+            assert!(said.err.contains("tow cancel -e staging"), "{said:?}");
+        }
+        whole(&linked.fixture, STAGING, &version).unwrap();
+    }
+}
+
+#[test]
 fn a_link_cut_anywhere_in_a_deployment_is_made_anew() {
     let prepare = |linked: &mut Linked| linked.fixture.commit();
     cut_everywhere(&DEPLOY, prepare, STAGING);

@@ -13,6 +13,7 @@
 //! | `POST /v1/releases` | [`Offer`] | [`Accepted`] |
 //! | `HEAD`, `GET`, `PUT /v1/blobs/DIGEST` | bytes | bytes |
 //! | `GET /v1/logs?service=web&lines=100&follow=1` | | [`LogLine`], one JSON object a line |
+//! | the same with `&from=web-1@PLACE`, once a log | | from those places on |
 //! | `POST /v1/exit` | | nothing; services go on running |
 //! | `POST /v1/upgrade` | [`Upgrade`] | nothing |
 //!
@@ -194,6 +195,12 @@ pub struct LogLine {
     pub instance: InstanceId,
     /// The line, with its time and channel.
     pub line: String,
+    /// How far its log is read with it, when logs are followed: `from=web-1@PLACE` goes on there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    /// It is no line, and only says how far that log is read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub only_place: bool,
 }
 
 /// An environment now.

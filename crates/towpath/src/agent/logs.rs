@@ -1,7 +1,9 @@
 //! Logs of instances, as they are written.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +27,8 @@ struct Asked {
     service: Option<String>,
     lines: usize,
     follow: bool,
+    /// Where who followed before goes on.
+    from: BTreeMap<InstanceId, Place>,
 }
 
 fn parse(query: &str) -> Result<Asked, Failure> {
@@ -37,6 +41,13 @@ fn parse(query: &str) -> Result<Asked, Failure> {
             ("service", name) if is_name(name) => asked.service = Some(name.to_owned()),
             ("lines", number) => asked.lines = number.parse().map_err(wrong)?,
             ("follow", value) => asked.follow = value == "1",
+            ("from", value) => {
+                let (instance, place) = value
+                    .split_once('@')
+                    .and_then(|(instance, place)| Some((instance, Place::parse(place)?)))
+                    .ok_or_else(|| wrong(format!("`{value}` is no place in a log")))?;
+                asked.from.insert(InstanceId(instance.to_owned()), place);
+            }
             (key, value) => return Err(wrong(format!("`{key}={value}` is not understood"))),
         }
     }
@@ -65,32 +76,41 @@ pub(super) fn answer(world: &Arc<World>, query: &str) -> Result<Response<Body>, 
 }
 
 async fn send(logs: PathBuf, asked: Asked, sender: mpsc::Sender<Bytes>) {
+    // None when whoever asked has gone.
+    let _ = send_all(&logs, &asked, &sender).await;
+}
+
+async fn send_all(logs: &Path, asked: &Asked, sender: &mpsc::Sender<Bytes>) -> Option<()> {
     let mut places = BTreeMap::new();
-    if first(&logs, &asked, &sender, &mut places).await.is_none() {
-        return;
+    match asked.from.is_empty() {
+        true => first(logs, asked, sender, &mut places).await?,
+        // A log that was not there yet is read from its beginning.
+        false => {
+            for (instance, path) in files(logs, asked.service.as_deref()) {
+                let place = asked.from.get(&instance).cloned().unwrap_or_default();
+                places.insert(path, place);
+            }
+        }
     }
     if !asked.follow {
-        return;
+        return Some(());
     }
     loop {
+        for (instance, path) in files(logs, asked.service.as_deref()) {
+            let place = places.entry(path.clone()).or_default();
+            for (text, at) in grown(&path, place) {
+                let line = line(&LogLine {
+                    instance: instance.clone(),
+                    line: text,
+                    at: Some(at),
+                    only_place: false,
+                });
+                sender.send(line).await.ok()?;
+            }
+        }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
-            () = sender.closed() => return,
-        }
-        for (instance, path) in files(&logs, asked.service.as_deref()) {
-            let place = places.entry(path.clone()).or_default();
-            for text in grown(&path, place) {
-                if sender
-                    .send(line(&LogLine {
-                        instance: instance.clone(),
-                        line: text,
-                    }))
-                    .await
-                    .is_err()
-                {
-                    return;
-                }
-            }
+            () = sender.closed() => return None,
         }
     }
 }
@@ -104,8 +124,8 @@ async fn first(
 ) -> Option<()> {
     let mut lines = Vec::new();
     for (instance, path) in files(logs, asked.service.as_deref()) {
-        let mut place = Place::default();
-        grown(&path, &mut place);
+        // What is written in between is heard twice rather than not at all.
+        let place = Place::end_of(&path);
         lines.extend(
             tail(&path, asked.lines)
                 .into_iter()
@@ -116,13 +136,28 @@ async fn first(
     lines.sort_by(|a, b| a.0.split(' ').next().cmp(&b.0.split(' ').next()));
     let skip = lines.len().saturating_sub(asked.lines);
     for (text, instance) in lines.drain(skip..) {
-        sender
-            .send(line(&LogLine {
-                instance,
-                line: text,
-            }))
-            .await
-            .ok()?;
+        let line = line(&LogLine {
+            instance,
+            line: text,
+            at: None,
+            only_place: false,
+        });
+        sender.send(line).await.ok()?;
+    }
+    if !asked.follow {
+        return Some(());
+    }
+    for (instance, path) in files(logs, asked.service.as_deref()) {
+        let Some(place) = places.get(&path) else {
+            continue;
+        };
+        let mark = line(&LogLine {
+            instance,
+            line: String::new(),
+            at: Some(place.text(place.offset)),
+            only_place: true,
+        });
+        sender.send(mark).await.ok()?;
     }
     Some(())
 }
@@ -157,17 +192,57 @@ fn files(logs: &Path, service: Option<&str>) -> Vec<(InstanceId, PathBuf)> {
 }
 
 /// How far a file has been read.
-#[derive(Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 struct Place {
     inode: u64,
     offset: u64,
     partial: Vec<u8>,
 }
 
-/// Whole lines written since; a file that was rotated away is read from its new beginning.
-fn grown(path: &Path, place: &mut Place) -> Vec<String> {
-    use std::os::unix::fs::MetadataExt;
-    let Ok(mut file) = std::fs::File::open(path) else {
+impl Place {
+    fn parse(text: &str) -> Option<Place> {
+        let (inode, offset) = text.split_once(':')?;
+        Some(Place {
+            inode: inode.parse().ok()?,
+            offset: offset.parse().ok()?,
+            partial: Vec::new(),
+        })
+    }
+
+    fn text(&self, offset: u64) -> String {
+        format!("{}:{offset}", self.inode)
+    }
+
+    /// Behind the last whole line.
+    fn end_of(path: &Path) -> Place {
+        const WINDOW: u64 = 64 * 1024;
+        let Ok(mut file) = File::open(path) else {
+            return Place::default();
+        };
+        let Ok(found) = file.metadata() else {
+            return Place::default();
+        };
+        let start = found.len().saturating_sub(WINDOW);
+        let mut bytes = Vec::new();
+        let read = file
+            .seek(SeekFrom::Start(start))
+            .and_then(|_| file.take(WINDOW).read_to_end(&mut bytes));
+        let end = bytes.iter().rposition(|byte| *byte == b'\n');
+        Place {
+            inode: found.ino(),
+            offset: match (read, end) {
+                (Ok(_), Some(end)) => start + end as u64 + 1,
+                _ => start,
+            },
+            partial: Vec::new(),
+        }
+    }
+}
+
+/// Whole lines written since, each with the place behind it; a file that was rotated away is read
+/// from its new beginning.
+fn grown(path: &Path, place: &mut Place) -> Vec<(String, String)> {
+    let Ok(mut file) = File::open(path) else {
         return Vec::new();
     };
     let inode = file.metadata().map_or(0, |found| found.ino());
@@ -183,16 +258,38 @@ fn grown(path: &Path, place: &mut Place) -> Vec<String> {
     {
         return Vec::new();
     }
+    let mut offset = place.offset - place.partial.len() as u64;
     place.offset += bytes.len() as u64;
     place.partial.extend(bytes);
-    let whole = place
-        .partial
-        .iter()
-        .rposition(|byte| *byte == b'\n')
-        .map_or(0, |at| at + 1);
-    let lines: Vec<u8> = place.partial.drain(..whole).collect();
-    String::from_utf8_lossy(&lines)
-        .lines()
-        .map(str::to_owned)
-        .collect()
+    let mut lines = Vec::new();
+    while let Some(end) = place.partial.iter().position(|byte| *byte == b'\n') {
+        let line: Vec<u8> = place.partial.drain(..=end).collect();
+        offset += line.len() as u64;
+        let text = String::from_utf8_lossy(&line[..end]).into_owned();
+        lines.push((text, place.text(offset)));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_goes_on_at_a_place_hears_every_line_once() {
+        let name = format!("towpath-logs-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, "1 a\n2 b\nhalf").unwrap();
+        let mut place = Place::end_of(&path);
+        assert_eq!((place.offset, grown(&path, &mut place).len()), (8, 0));
+        std::fs::write(&path, "1 a\n2 b\nhalf a line\n4 d\n5").unwrap();
+        let heard = grown(&path, &mut place);
+        let texts: Vec<&str> = heard.iter().map(|(text, _)| text.as_str()).collect();
+        assert_eq!(texts, ["half a line", "4 d"]);
+        let mut again = Place::parse(&heard[0].1).unwrap();
+        let rest = grown(&path, &mut again);
+        assert_eq!((rest.len(), rest[0].0.as_str()), (1, "4 d"));
+        assert_eq!(Place::parse(&rest[0].1), Place::parse(&heard[1].1));
+        std::fs::remove_file(path).unwrap();
+    }
 }
