@@ -8,6 +8,8 @@
 //! | `POST /v1/hold` | [`Hold`] | [`Held`], when nothing is in flight; 409 when held by another |
 //! | `POST /v1/renew` | [`Renew`] | [`Held`] |
 //! | `POST /v1/resume` | [`Resume`] | [`State`] |
+//! | `PUT /v1/challenges` | [`Challenges`] | [`Challenges`], those in force |
+//! | `POST /v1/certificates` | | [`Certificates`], after the folder was read again |
 //! | `POST /v1/retire` | [`Retire`] | [`Drained`]; the process ends afterwards |
 //! | `GET /metrics` | | Prometheus text |
 
@@ -24,6 +26,28 @@ pub struct Table {
     pub routes: Vec<Route>,
     /// Instances by pool name.
     pub pools: BTreeMap<String, Pool>,
+    /// What holds for all routes.
+    #[serde(default, skip_serializing_if = "Front::is_default")]
+    pub front: Front,
+}
+
+/// What holds for all routes of a table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Front {
+    /// The port of https as clients see it: plain requests are sent there, except those of an issuer of certificates.
+    /// Absent: they are served.
+    #[serde(default)]
+    pub https: Option<u16>,
+    /// Networks of proxies (`10.0.0.0/8`), whose `X-Forwarded-*` and `Forwarded` are kept.
+    #[serde(default)]
+    pub trust: Vec<String>,
+}
+
+impl Front {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// One route.
@@ -185,6 +209,37 @@ pub struct Retire {
     pub timeout_ms: u64,
 }
 
+/// What issuers of certificates are answered, all of it: token to answer. Kept until the process ends.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Challenges {
+    /// Path segment below `/.well-known/acme-challenge/`, and the text to answer.
+    pub answers: BTreeMap<String, String>,
+}
+
+/// The certificates there are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificates {
+    /// By host name.
+    pub hosts: BTreeMap<String, CertificateState>,
+    /// What is wrong with the folder itself; what was served before is served on.
+    #[serde(default)]
+    pub problem: Option<String>,
+}
+
+/// The certificate of one host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateState {
+    /// Whether there is one that is shown to clients: the file's, or the one before a file that cannot be used.
+    pub served: bool,
+    /// The first second it is valid, since 1970.
+    pub not_before: Option<i64>,
+    /// The last one.
+    pub not_after: Option<i64>,
+    /// What is wrong, in words.
+    pub problem: Option<String>,
+}
+
 /// Everything an agent may want to know.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct State {
@@ -206,6 +261,9 @@ pub struct State {
     pub targets: BTreeMap<String, TargetState>,
     /// Requests answered since the process started.
     pub answered: u64,
+    /// The certificates, as far as the process was given a folder of them.
+    #[serde(default)]
+    pub certificates: Certificates,
 }
 
 /// The body of every 409.

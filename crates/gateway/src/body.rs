@@ -11,6 +11,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Sleep;
 
 use crate::exchange::Exchange;
+use crate::streams::Stream;
 
 /// Longest silence of a client in the middle of its request body.
 const BODY_STALL: Duration = Duration::from_secs(60);
@@ -208,10 +209,16 @@ pub(crate) struct Forwarded {
     incoming: Incoming,
     exchange: Option<Exchange>,
     closing: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    /// Of HTTP/2.
+    stream: Option<Rc<Stream>>,
 }
 
 impl Forwarded {
-    pub(crate) fn new(incoming: Incoming, mut exchange: Exchange) -> Self {
+    pub(crate) fn new(
+        incoming: Incoming,
+        mut exchange: Exchange,
+        stream: Option<Rc<Stream>>,
+    ) -> Self {
         let closing = exchange.take_closing().map(|mut closing| {
             let wait = async move {
                 let _ = closing.changed().await;
@@ -222,7 +229,20 @@ impl Forwarded {
             incoming,
             exchange: Some(exchange),
             closing,
+            stream,
         }
+    }
+
+    /// Keep in mind since when the client owes it to take what it was given.
+    fn poll_watched(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = self.poll(cx);
+        if let Some(stream) = &self.stream {
+            stream.given(polled.is_ready());
+        }
+        polled
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -287,7 +307,7 @@ impl Body for Reply {
             Self::Empty => Poll::Ready(None),
             Self::Text(text) if text.is_empty() => Poll::Ready(None),
             Self::Text(text) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
-            Self::Forwarded(forwarded) => forwarded.poll(cx),
+            Self::Forwarded(forwarded) => forwarded.poll_watched(cx),
         }
     }
 

@@ -1,4 +1,6 @@
 //! A client's connection: its bytes are looked at before hyper parses them, and a client that does not read is left.
+//!
+//! Over TLS the bytes looked at are those that were inside; HTTP/2 has frames of its own, and they are not looked at.
 
 use std::io;
 use std::pin::Pin;
@@ -8,8 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
-use tokio::io::{AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::Sleep;
 
@@ -19,17 +20,28 @@ use crate::framing::Framing;
 const WRITE_STALL: Duration = Duration::from_secs(30);
 
 /// A client's socket as hyper drives it.
-pub(crate) struct ClientIo {
-    stream: TcpStream,
-    framing: Framing,
+pub(crate) struct ClientIo<S> {
+    stream: S,
+    /// None where nothing is to be looked at.
+    framing: Option<Framing>,
     stall: Option<Pin<Box<Sleep>>>,
 }
 
-impl ClientIo {
-    pub(crate) fn new(stream: TcpStream) -> Self {
+impl<S> ClientIo<S> {
+    /// A connection that speaks HTTP/1.
+    pub(crate) fn http1(stream: S) -> Self {
         Self {
             stream,
-            framing: Framing::default(),
+            framing: Some(Framing::default()),
+            stall: None,
+        }
+    }
+
+    /// A connection that speaks HTTP/2.
+    pub(crate) fn http2(stream: S) -> Self {
+        Self {
+            stream,
+            framing: None,
             stall: None,
         }
     }
@@ -52,31 +64,26 @@ impl ClientIo {
     }
 }
 
-impl Read for ClientIo {
+impl<S: AsyncRead + Unpin> Read for ClientIo<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         mut cursor: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.stream.poll_read_ready(cx))?;
-            // SAFETY: the bytes are only written to, by `ReadBuf`, which never makes an initialized one uninitialized.
-            let mut buffer = ReadBuf::uninit(unsafe { cursor.as_mut() });
-            match self.stream.try_read_buf(&mut buffer) {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-            self.framing.scan(buffer.filled_mut());
-            let count = buffer.filled().len();
-            // SAFETY: `try_read_buf` has initialized this many bytes.
-            unsafe { cursor.advance(count) };
-            return Poll::Ready(Ok(()));
+        // SAFETY: the bytes are only written to, by `ReadBuf`, which never makes an initialized one uninitialized.
+        let mut buffer = ReadBuf::uninit(unsafe { cursor.as_mut() });
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        if let Some(framing) = &mut self.framing {
+            framing.scan(buffer.filled_mut());
         }
+        let count = buffer.filled().len();
+        // SAFETY: what is filled is initialized.
+        unsafe { cursor.advance(count) };
+        Poll::Ready(Ok(()))
     }
 }
 
-impl Write for ClientIo {
+impl<S: AsyncWrite + Unpin> Write for ClientIo<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -145,6 +152,13 @@ impl Connections {
             }
             left.await;
         }
+    }
+}
+
+impl Place {
+    /// One more beside this one.
+    pub(crate) fn another(&self) -> Option<Place> {
+        self.0.take()
     }
 }
 

@@ -14,7 +14,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use crate::api::{Apply, Conflict, Drain, Drained, Held, Hold, Renew, Resume, Retire, State};
+use crate::api::{
+    Apply, Certificates, Challenges, Conflict, Drain, Drained, Held, Hold, Renew, Resume, Retire,
+    State,
+};
 
 /// Why a gateway did not do what it was asked.
 #[derive(Debug)]
@@ -104,6 +107,22 @@ impl Client {
     /// `Conflict` when the token is not the holder's any more, or is missing while somebody holds.
     pub async fn resume(&self, resume: &Resume) -> Result<State, Error> {
         self.ask(Method::POST, "/v1/resume", resume).await
+    }
+
+    /// Replace what issuers of certificates are answered.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn challenges(&self, challenges: &Challenges) -> Result<Challenges, Error> {
+        self.ask(Method::PUT, "/v1/challenges", challenges).await
+    }
+
+    /// Have the folder of certificates read again.
+    ///
+    /// # Errors
+    /// [`Error`]; a certificate that cannot be used is none.
+    pub async fn certificates(&self) -> Result<Certificates, Error> {
+        self.ask(Method::POST, "/v1/certificates", &()).await
     }
 
     /// Have the process finish and end.

@@ -127,8 +127,9 @@ async fn answer(request: Request<Incoming>, keeper: &Rc<Keeper>, life: &Rc<Life>
 fn method_of(path: &str) -> Option<Method> {
     match path {
         "/v1/state" | "/metrics" => Some(Method::GET),
-        "/v1/table" => Some(Method::PUT),
-        "/v1/drain" | "/v1/hold" | "/v1/renew" | "/v1/resume" | "/v1/retire" => Some(Method::POST),
+        "/v1/table" | "/v1/challenges" => Some(Method::PUT),
+        "/v1/certificates" | "/v1/drain" | "/v1/hold" | "/v1/renew" | "/v1/resume"
+        | "/v1/retire" => Some(Method::POST),
         _ => None,
     }
 }
@@ -147,6 +148,8 @@ async fn act(
         "/v1/hold" => ok(&keeper.hold(read(body).await?).await?),
         "/v1/renew" => ok(&keeper.renew(&read(body).await?)?),
         "/v1/resume" => ok(&keeper.resume(&read(body).await?)?),
+        "/v1/challenges" => ok(&keeper.set_challenges(read(body).await?)),
+        "/v1/certificates" => ok(&keeper.reload_certificates()),
         "/v1/retire" => {
             let drained = life.retire(keeper, &read(body).await?).await;
             life.end();

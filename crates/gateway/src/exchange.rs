@@ -15,6 +15,7 @@ use hyper::{Method, Request, Response, Uri, Version};
 use tokio::sync::watch;
 
 use crate::body::{Outgoing, Source};
+use crate::front::Front;
 use crate::metrics::{Failure, Metrics};
 use crate::pool::{Pool, Upstream};
 use crate::request::idempotent;
@@ -32,6 +33,7 @@ const SENDS: u32 = 2;
 /// What one thread works with.
 pub(crate) struct Line {
     pub(crate) door: Door,
+    pub(crate) front: Arc<Front>,
     pub(crate) pool: Pool,
     pub(crate) metrics: Arc<Metrics>,
 }

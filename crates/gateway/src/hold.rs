@@ -12,10 +12,11 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::api::{
-    self, Apply, Conflict, Drain, Drained, Held, Hold, InFlight, Mode, OnExpiry, Renew, Resume,
-    State,
+    self, Apply, Certificates, Challenges, Conflict, Drain, Drained, Held, Hold, InFlight, Mode,
+    OnExpiry, Renew, Resume, State,
 };
 use crate::flight::{Flight, Kind};
+use crate::front::Front;
 use crate::health::Checks;
 use crate::metrics::{self, Metrics};
 use crate::random;
@@ -73,6 +74,7 @@ struct Holding {
 /// The one that moves the gate.
 pub(crate) struct Keeper {
     traffic: Arc<Traffic>,
+    front: Arc<Front>,
     metrics: Vec<Arc<Metrics>>,
     version: String,
     store: RefCell<Store>,
@@ -86,6 +88,7 @@ impl Keeper {
     /// Must be called on a local runtime: the health checks begin.
     pub(crate) fn new(
         traffic: Arc<Traffic>,
+        front: Arc<Front>,
         metrics: Vec<Arc<Metrics>>,
         version: String,
         store: Store,
@@ -95,6 +98,7 @@ impl Keeper {
             durably_closed: Cell::new(now.gate == Gate::Closed),
             checks: RefCell::new(Checks::start(&now.table)),
             traffic,
+            front,
             metrics,
             version,
             store: RefCell::new(store),
@@ -123,7 +127,26 @@ impl Keeper {
                 .map(|(target, _)| (target.id.clone(), target.state()))
                 .collect(),
             answered: metrics::answered(&self.metrics),
+            certificates: self.certificates(),
         }
+    }
+
+    fn certificates(&self) -> Certificates {
+        let (hosts, problem) = self.front.keyring.state();
+        Certificates { hosts, problem }
+    }
+
+    /// Read the folder of certificates again.
+    pub(crate) fn reload_certificates(&self) -> Certificates {
+        self.front.keyring.reload();
+        self.certificates()
+    }
+
+    /// Replace what issuers are answered.
+    pub(crate) fn set_challenges(&self, challenges: Challenges) -> Challenges {
+        let answers = Arc::new(challenges.answers.clone());
+        self.front.challenges.store(answers);
+        challenges
     }
 
     fn mode(&self) -> Mode {

@@ -9,6 +9,7 @@
 //! raised, a count of zero means that nothing is under way and nothing will be.
 
 pub mod api;
+pub mod certificate;
 pub mod control;
 
 mod body;
@@ -17,8 +18,11 @@ mod desk;
 mod exchange;
 mod flight;
 mod framing;
+mod front;
+mod handshake;
 mod health;
 mod hold;
+mod keyring;
 mod listen;
 mod metrics;
 mod pool;
@@ -27,10 +31,13 @@ mod proxy;
 mod random;
 mod request;
 mod store;
+mod streams;
 mod table;
 mod target;
 mod traffic;
+mod trust;
 mod tunnel;
+mod validity;
 mod worker;
 
-pub use process::{Error, Options, run};
+pub use process::{Error, Options, Secure, run};

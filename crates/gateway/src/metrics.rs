@@ -26,6 +26,8 @@ pub(crate) enum Failure {
     QueueFull,
     TooManyConnections,
     StreamClosed,
+    Handshake,
+    NoCertificate,
 }
 
 impl Failure {
@@ -42,6 +44,8 @@ impl Failure {
             Self::QueueFull => "queue_full",
             Self::TooManyConnections => "too_many_connections",
             Self::StreamClosed => "stream_closed",
+            Self::Handshake => "handshake",
+            Self::NoCertificate => "no_certificate",
         }
     }
 }

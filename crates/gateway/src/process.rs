@@ -17,7 +17,9 @@ use tokio::time::Instant;
 use crate::api::{Drained, Retire};
 use crate::connection::Connections;
 use crate::desk::Desk;
+use crate::front::Front;
 use crate::hold::Keeper;
+use crate::keyring::Keyring;
 use crate::listen;
 use crate::metrics::Metrics;
 use crate::store::{Found, Store};
@@ -45,6 +47,17 @@ pub struct Options {
     pub version: String,
     /// Threads that serve; 0 for one a core.
     pub threads: usize,
+    /// Where TLS is spoken, and with what.
+    pub secure: Option<Secure>,
+}
+
+/// TLS.
+#[derive(Debug, Clone)]
+pub struct Secure {
+    /// Folder of certificates: `HOST.pem`, chain and key. See [`crate::certificate::write`].
+    pub certificates: PathBuf,
+    /// So many of the passed listeners, the last ones, speak TLS.
+    pub listeners: usize,
 }
 
 /// Why a gateway did not start, or broke.
@@ -98,7 +111,11 @@ pub fn run(options: Options) -> Result<(), Error> {
         .map_err(Error::Thread)?;
     let desk = runtime.block_on(async { Desk::bind(&options.socket) });
     let desk = desk.map_err(|error| Error::Socket(options.socket.clone(), error))?;
+    let plain = listeners.len() - secure_of(&options, listeners.len())?;
+    let folder = options.secure.map(|secure| secure.certificates);
     let crew = Crew {
+        front: Arc::new(Front::new(Keyring::open(folder))),
+        plain,
         traffic: Arc::new(begin(found, threads, WAITING.min(descriptors / 4))),
         metrics: (0..threads).map(|_| Arc::default()).collect(),
         // A client's connection may need one to an instance.
@@ -114,8 +131,20 @@ pub fn run(options: Options) -> Result<(), Error> {
         .map_err(Error::Thread)
 }
 
+/// How many listeners speak TLS.
+fn secure_of(options: &Options, listeners: usize) -> Result<usize, Error> {
+    let secure = options.secure.as_ref().map_or(0, |secure| secure.listeners);
+    match secure > listeners {
+        true => Err(Error::NoListeners),
+        false => Ok(secure),
+    }
+}
+
 /// What the threads share.
 struct Crew {
+    front: Arc<Front>,
+    /// So many listeners, the first ones, do not speak TLS.
+    plain: usize,
     traffic: Arc<Traffic>,
     /// One a thread.
     metrics: Vec<Arc<Metrics>>,
@@ -132,6 +161,8 @@ impl Crew {
                     .iter()
                     .map(TcpListener::try_clone)
                     .collect::<io::Result<_>>()?,
+                plain: self.plain,
+                front: Arc::clone(&self.front),
                 traffic: Arc::clone(&self.traffic),
                 metrics: Arc::clone(metrics),
                 connections: Arc::clone(&self.connections),
@@ -161,12 +192,14 @@ fn begin(found: Found, threads: usize, waiting: usize) -> Traffic {
 
 async fn live(desk: Desk, crew: Crew, version: String, store: Store) -> io::Result<()> {
     let Crew {
+        front,
+        plain: _,
         traffic,
         metrics,
         connections,
         phase,
     } = crew;
-    let keeper = Keeper::new(traffic, metrics, version, store);
+    let keeper = Keeper::new(traffic, front, metrics, version, store);
     let life = Rc::new(Life {
         phase,
         connections,

@@ -8,14 +8,18 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::upgrade::OnUpgrade;
-use hyper::{Request, Response, StatusCode, Uri};
+use hyper::{Request, Response, StatusCode, Uri, Version};
 use tokio::sync::watch;
 
 use crate::body::{Forwarded, Reply, Source};
 use crate::connection::Place;
 use crate::exchange::{Exchange, Failed, Line, Meter, Outbound};
+use crate::front::Greeting;
+use crate::handshake::Session;
 use crate::metrics::Failure;
 use crate::request::{self, Checked, Peer};
+use crate::streams::{Stream, Streams};
+use crate::table::Table;
 use crate::traffic::Turned;
 use crate::tunnel;
 use crate::worker::Phase;
@@ -27,6 +31,10 @@ pub(crate) struct Client {
     pub(crate) phase: watch::Receiver<Phase>,
     /// Kept by a tunnel when the connection becomes one.
     pub(crate) place: Rc<Place>,
+    /// Over TLS.
+    pub(crate) session: Option<Session>,
+    /// Over HTTP/2.
+    pub(crate) streams: Rc<Streams>,
 }
 
 impl Client {
@@ -37,18 +45,57 @@ impl Client {
     ) -> Result<Response<Reply>, Infallible> {
         let meter = Meter::new(&self.line.metrics, request.method().clone());
         let (parts, body) = request.into_parts();
-        let response = match request::check(&parts) {
+        let http2 = parts.version == Version::HTTP_2;
+        let (response, last) = match request::check(&parts) {
             Ok(checked) => {
                 let upgrade = checked.upgrade;
-                let response = self.pass(parts, body, checked, meter).await;
-                self.last(response, upgrade)
+                (self.take_up(parts, body, checked, meter).await, upgrade)
             }
             Err((status, text)) => {
                 self.line.metrics.failed(Failure::BadRequest);
-                self.last(own(meter, status, text), true)
+                (own(meter, status, text), true)
             }
         };
-        Ok(response)
+        // HTTP/2 ends connections by frames of its own.
+        Ok(if http2 {
+            response
+        } else {
+            self.last(response, last)
+        })
+    }
+
+    /// What is not the instances' to answer is answered here.
+    async fn take_up(
+        &self,
+        parts: Parts,
+        body: Incoming,
+        checked: Checked,
+        meter: Meter,
+    ) -> Response<Reply> {
+        match &self.session {
+            None => {
+                let front = &self.line.front;
+                let look = |table: &Table| front.greet(&parts, &checked, table);
+                if let Some(greeting) = self.line.door.look(look) {
+                    return greet(meter, greeting);
+                }
+            }
+            // HTTP/1.0 may name no host.
+            Some(session) if checked.host.is_some() && !session.is_for(checked.host_name()) => {
+                self.line.metrics.failed(Failure::BadRequest);
+                let text = "this connection is not for that host";
+                return own(meter, StatusCode::MISDIRECTED_REQUEST, text);
+            }
+            Some(_) => {}
+        }
+        let stream = match parts.version {
+            Version::HTTP_2 => match self.streams.open(&self.place) {
+                Some(stream) => Some(stream),
+                None => return self.turned(Turned::Full, meter),
+            },
+            _ => None,
+        };
+        self.pass(parts, body, checked, meter, stream).await
     }
 
     /// End the connection with this response if it must be the last, or the gateway retires.
@@ -68,6 +115,7 @@ impl Client {
         body: Incoming,
         checked: Checked,
         meter: Meter,
+        stream: Option<Rc<Stream>>,
     ) -> Response<Reply> {
         let entered = self
             .line
@@ -82,7 +130,8 @@ impl Client {
             .extensions
             .remove::<OnUpgrade>()
             .filter(|_| checked.websocket);
-        request::dress(&mut parts.headers, &checked, &self.peer);
+        let trusted = admitted.table().trusts(self.peer.ip);
+        request::dress(&mut parts.headers, &checked, &self.peer, trusted);
         let rewritten = admitted.table().routes[admitted.route].rewritten(path_of(&parts.uri));
         let uri = origin_form(&parts.uri, rewritten);
         let source = (!body.is_end_stream()).then(|| Source::new(body));
@@ -94,7 +143,7 @@ impl Client {
         };
         let mut exchange = Exchange::new(&self.line, admitted, meter);
         match exchange.send(&outbound).await {
-            Ok(response) => self.respond(response, exchange, client),
+            Ok(response) => self.respond(response, exchange, client, stream),
             Err(failed) => self.failed(failed, exchange),
         }
     }
@@ -104,6 +153,7 @@ impl Client {
         response: Response<Incoming>,
         mut exchange: Exchange,
         client: Option<OnUpgrade>,
+        stream: Option<Rc<Stream>>,
     ) -> Response<Reply> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return match client {
@@ -116,7 +166,7 @@ impl Client {
         request::remove_hop(&mut parts.headers);
         Response::from_parts(
             parts,
-            Reply::Forwarded(Box::new(Forwarded::new(incoming, exchange))),
+            Reply::Forwarded(Box::new(Forwarded::new(incoming, exchange, stream))),
         )
     }
 
@@ -215,6 +265,22 @@ fn own(mut meter: Meter, status: StatusCode, text: &str) -> Response<Reply> {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
+}
+
+fn greet(meter: Meter, greeting: Greeting) -> Response<Reply> {
+    match greeting {
+        Greeting::Challenge(answer) => {
+            let mut response = own(meter, StatusCode::OK, "");
+            *response.body_mut() = Reply::Text(Bytes::from(answer));
+            response
+        }
+        Greeting::Redirect(place) => {
+            let mut response = own(meter, StatusCode::PERMANENT_REDIRECT, "by https");
+            response.headers_mut().insert(header::LOCATION, place);
+            response
+        }
+        Greeting::Refused(status, text) => own(meter, status, &text),
+    }
 }
 
 fn path_of(uri: &Uri) -> &str {

@@ -11,6 +11,8 @@ use hyper::{Method, StatusCode, Version};
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// Most headers of a request.
+pub(crate) const HEADERS: usize = 100;
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
@@ -39,6 +41,7 @@ pub(crate) struct Checked {
     pub(crate) websocket: bool,
     /// The client asked for some upgrade: its connection ends with the response.
     pub(crate) upgrade: bool,
+    http2: bool,
 }
 
 impl Checked {
@@ -53,13 +56,16 @@ impl Checked {
 
 /// What every request of one client is told to the instance by.
 pub(crate) struct Peer {
+    pub(crate) ip: IpAddr,
     forwarded_for: HeaderValue,
     forwarded: HeaderValue,
+    proto: HeaderValue,
 }
 
 impl Peer {
-    pub(crate) fn new(ip: IpAddr) -> Self {
+    pub(crate) fn new(ip: IpAddr, secure: bool) -> Self {
         let ip = ip.to_canonical();
+        let proto = if secure { "https" } else { "http" };
         let node = if ip.is_ipv6() {
             format!("\"[{ip}]\"")
         } else {
@@ -68,8 +74,10 @@ impl Peer {
         let value =
             |text: &str| HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("unknown"));
         Self {
+            ip,
             forwarded_for: value(&ip.to_string()),
-            forwarded: value(&format!("for={node};proto=http")),
+            forwarded: value(&format!("for={node};proto={proto}")),
+            proto: HeaderValue::from_static(proto),
         }
     }
 }
@@ -79,15 +87,50 @@ pub(crate) fn check(parts: &Parts) -> Result<Checked, Refusal> {
     if parts.method == Method::CONNECT || parts.method == Method::TRACE {
         return Err((StatusCode::METHOD_NOT_ALLOWED, "method not allowed"));
     }
-    let host = check_host(parts)?;
+    let http2 = parts.version == Version::HTTP_2;
+    let host = match http2 {
+        true => Some(check_authority(parts)?),
+        false => check_host(parts)?,
+    };
     check_coding(&parts.headers)?;
-    let upgrade = parts.headers.contains_key(header::UPGRADE);
+    let upgrade = !http2 && parts.headers.contains_key(header::UPGRADE);
     let websocket = upgrade && is_websocket(parts)?;
     Ok(Checked {
         host,
         websocket,
         upgrade,
+        http2,
     })
+}
+
+/// HTTP/2 names the host in its authority, in `Host`, or in both alike.
+fn check_authority(parts: &Parts) -> Result<HeaderValue, Refusal> {
+    if parts.headers.len() > HEADERS {
+        let text = "too many headers";
+        return Err((StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, text));
+    }
+    if parts
+        .uri
+        .scheme_str()
+        .is_some_and(|scheme| scheme != "https")
+    {
+        return Err((
+            StatusCode::BAD_REQUEST,
+            "the scheme is not that of the connection",
+        ));
+    }
+    let named = parts.uri.authority().map(|authority| authority.as_str());
+    if parts.headers.contains_key(header::HOST) {
+        return check_host(parts)?.ok_or((StatusCode::BAD_REQUEST, "no Host"));
+    }
+    let host = named.and_then(|named| HeaderValue::from_str(named).ok());
+    host.filter(is_name)
+        .ok_or((StatusCode::BAD_REQUEST, "no Host, or a bad one"))
+}
+
+fn is_name(host: &HeaderValue) -> bool {
+    let fits = |b: &u8| b.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(b);
+    host.as_bytes().iter().all(fits)
 }
 
 fn check_host(parts: &Parts) -> Result<Option<HeaderValue>, Refusal> {
@@ -102,11 +145,7 @@ fn check_host(parts: &Parts) -> Result<Option<HeaderValue>, Refusal> {
             _ => Err((StatusCode::BAD_REQUEST, "no Host")),
         };
     };
-    if !host
-        .as_bytes()
-        .iter()
-        .all(|b| b.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(b))
-    {
+    if !is_name(host) {
         return Err((StatusCode::BAD_REQUEST, "bad Host"));
     }
     match parts.uri.authority() {
@@ -171,27 +210,60 @@ fn lists(value: &HeaderValue, word: &str) -> bool {
     words.any(|one| one.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
 }
 
-/// Take off what is of this hop or pretends to be ours, and put on what the instance is told.
-pub(crate) fn dress(headers: &mut HeaderMap, checked: &Checked, peer: &Peer) {
+/// Take off what is of this hop or pretends to be ours, and put on what the instance is told. What a trusted proxy
+/// says of the client is kept, and the proxy itself added.
+pub(crate) fn dress(headers: &mut HeaderMap, checked: &Checked, peer: &Peer, trusted: bool) {
     remove_hop(headers);
     let pretended: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| pretends(name))
+        // Servers that turn names into variables cannot tell `x_a` from `x-a`.
+        .filter(|name| name.as_str().contains('_') || (!trusted && pretends(name)))
         .cloned()
         .collect();
     for name in pretended {
         headers.remove(name);
     }
     headers.remove(header::EXPECT);
-    headers.insert(FORWARDED_FOR, peer.forwarded_for.clone());
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-    headers.insert(header::FORWARDED, peer.forwarded.clone());
+    join(headers, FORWARDED_FOR, ", ", Some(&peer.forwarded_for));
+    join(headers, header::FORWARDED, ", ", Some(&peer.forwarded));
+    headers
+        .entry(FORWARDED_PROTO)
+        .or_insert_with(|| peer.proto.clone());
     if let Some(host) = &checked.host {
-        headers.insert(FORWARDED_HOST, host.clone());
+        headers
+            .entry(FORWARDED_HOST)
+            .or_insert_with(|| host.clone());
+    }
+    if checked.http2 {
+        back_to_http1(headers, checked);
     }
     if checked.websocket {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    }
+}
+
+/// HTTP/2 has no `Host` of its own, and may send a cookie in pieces (RFC 9113, 8.2.3).
+fn back_to_http1(headers: &mut HeaderMap, checked: &Checked) {
+    if let Some(host) = &checked.host {
+        headers.insert(header::HOST, host.clone());
+    }
+    if headers.get_all(header::COOKIE).iter().nth(1).is_some() {
+        join(headers, header::COOKIE, "; ", None);
+    }
+}
+
+/// Make one value of all there are, and one more.
+fn join(headers: &mut HeaderMap, name: HeaderName, between: &str, more: Option<&HeaderValue>) {
+    let mut joined: Vec<u8> = Vec::new();
+    for value in headers.get_all(&name).iter().chain(more) {
+        if !joined.is_empty() {
+            joined.extend(between.as_bytes());
+        }
+        joined.extend(value.as_bytes());
+    }
+    if let Ok(value) = HeaderValue::from_bytes(&joined) {
+        headers.insert(name, value);
     }
 }
 
@@ -219,11 +291,7 @@ pub(crate) fn remove_hop(headers: &mut HeaderMap) {
 
 fn pretends(name: &HeaderName) -> bool {
     let text = name.as_str();
-    // Servers that turn names into variables cannot tell `x_a` from `x-a`.
-    text.contains('_')
-        || text.starts_with("x-forwarded-")
-        || *name == REAL_IP
-        || *name == header::FORWARDED
+    text.starts_with("x-forwarded-") || *name == REAL_IP || *name == header::FORWARDED
 }
 
 /// Whether a request may be sent a second time when it is not known what the first did.

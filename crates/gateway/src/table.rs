@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::api;
 use crate::target::Target;
+use crate::trust::Network;
 
 /// Why a table is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +27,7 @@ pub(crate) struct Table {
     /// In the order they are tried: with a host first, then the longer path.
     pub(crate) routes: Vec<Route>,
     pub(crate) pools: Vec<Pool>,
+    trust: Vec<Network>,
 }
 
 /// A route made ready.
@@ -64,6 +67,7 @@ impl Table {
             .collect();
         routes.sort_by_key(|route| (route.host.is_none(), std::cmp::Reverse(route.prefix.len())));
         Ok(Self {
+            trust: networks(&source.front.trust)?,
             source,
             routes,
             pools,
@@ -76,6 +80,7 @@ impl Table {
             source: api::Table::default(),
             routes: Vec::new(),
             pools: Vec::new(),
+            trust: Vec::new(),
         }
     }
 
@@ -84,6 +89,11 @@ impl Table {
         self.routes
             .iter()
             .position(|route| route.matches(host, path))
+    }
+
+    /// Whether this peer is a proxy that is believed.
+    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
+        self.trust.iter().any(|network| network.holds(peer))
     }
 
     /// Every target with its pool's health check.
@@ -160,6 +170,13 @@ fn keep_or_make(target: &api::Target, before: Option<&Table>) -> Arc<Target> {
         || Arc::new(Target::new(target)),
         |(known, _)| Arc::clone(known),
     )
+}
+
+fn networks(texts: &[String]) -> Result<Vec<Network>, Invalid> {
+    let network = |text: &String| {
+        Network::parse(text).ok_or_else(|| Invalid(format!("{text:?} is no network")))
+    };
+    texts.iter().map(network).collect()
 }
 
 fn check(table: &api::Table) -> Result<(), Invalid> {

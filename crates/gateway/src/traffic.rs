@@ -239,6 +239,11 @@ impl Door {
         }
     }
 
+    /// Look at the table in force, without being let in.
+    pub(crate) fn look<T>(&self, at: impl FnOnce(&Table) -> T) -> T {
+        at(&self.snapshot().table)
+    }
+
     fn snapshot(&self) -> Rc<Seen> {
         let mut seen = self.seen.borrow_mut();
         if seen.generation != self.traffic.generation.load(SeqCst) {

@@ -7,10 +7,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
@@ -18,17 +18,22 @@ use tokio::task::spawn_local;
 
 use crate::connection::{ClientIo, Connections};
 use crate::exchange::Line;
+use crate::front::Front;
+use crate::handshake;
 use crate::metrics::{Failure, Metrics};
 use crate::pool::Pool;
 use crate::proxy::Client;
-use crate::request::Peer;
+use crate::request::{HEADERS, Peer};
 use crate::traffic::{Door, Traffic};
 
 /// Time for a whole head, and for an idle connection to say something.
 const HEAD: Duration = Duration::from_secs(30);
 /// Largest head of a request, and most headers in it.
 const HEAD_BYTES: usize = 64 * 1024;
-const HEADERS: usize = 100;
+/// Most streams of an HTTP/2 connection at once, and what of each may wait to be sent or taken, bytes.
+const STREAMS: u32 = 100;
+const SEND_BYTES: usize = 64 * 1024;
+const WINDOW: u32 = 256 * 1024;
 /// Pause after an accept failed for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 const SWEEP: Duration = Duration::from_secs(1);
@@ -49,6 +54,9 @@ pub(crate) enum Phase {
 pub(crate) struct Worker {
     pub(crate) shard: usize,
     pub(crate) listeners: Vec<TcpListener>,
+    /// So many of them, the first ones, do not speak TLS.
+    pub(crate) plain: usize,
+    pub(crate) front: Arc<Front>,
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) connections: Arc<Connections>,
@@ -67,11 +75,13 @@ impl Worker {
     async fn serve(self) -> io::Result<()> {
         let line = Rc::new(Line {
             door: Door::new(self.traffic, self.shard),
+            front: self.front,
             pool: Pool::default(),
             metrics: self.metrics,
         });
-        for listener in self.listeners {
+        for (index, listener) in self.listeners.into_iter().enumerate() {
             let acceptor = Rc::new(Acceptor {
+                secure: index >= self.plain,
                 listener: tokio::net::TcpListener::from_std(listener)?,
                 line: Rc::clone(&line),
                 connections: Arc::clone(&self.connections),
@@ -95,6 +105,7 @@ async fn sweep(line: Rc<Line>) {
 }
 
 struct Acceptor {
+    secure: bool,
     listener: tokio::net::TcpListener,
     line: Rc<Line>,
     connections: Arc<Connections>,
@@ -134,16 +145,39 @@ impl Acceptor {
         };
         let client = Client {
             line: Rc::clone(&self.line),
-            peer: Peer::new(peer.ip()),
+            peer: Peer::new(peer.ip(), self.secure),
             phase: self.phase.clone(),
             place: Rc::new(place),
+            session: None,
+            streams: Rc::default(),
         };
         // A panic ends its task, hence this connection, and nothing else.
-        spawn_local(serve(ClientIo::new(stream), Rc::new(client)));
+        if self.secure {
+            spawn_local(secure(stream, client));
+        } else {
+            spawn_local(one(ClientIo::http1(stream), Rc::new(client)));
+        }
     }
 }
 
-async fn serve(io: ClientIo, client: Rc<Client>) {
+async fn secure(stream: TcpStream, mut client: Client) {
+    let Line { front, metrics, .. } = &*client.line;
+    let Some(secured) = handshake::shake(stream, &front.keyring, metrics).await else {
+        return;
+    };
+    client.session = Some(secured.session);
+    let client = Rc::new(client);
+    match secured.http2 {
+        true => two(ClientIo::http2(secured.stream), client).await,
+        false => one(ClientIo::http1(secured.stream), client).await,
+    }
+}
+
+/// HTTP/1 on a connection, until it ends.
+async fn one<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    io: ClientIo<S>,
+    client: Rc<Client>,
+) {
     let mut phase = client.phase.clone();
     let service = service_fn(move |request| Rc::clone(&client).answer(request));
     let mut builder = http1::Builder::new();
@@ -160,6 +194,49 @@ async fn serve(io: ClientIo, client: Rc<Client>) {
     tokio::select! {
         _ = connection => {}
         _ = reached(&mut phase, Phase::Ended) => {}
+    }
+}
+
+/// HTTP/2 on a connection, until it ends. A gateway that retires says so at once: the client opens no more streams
+/// here, and those there are are finished.
+async fn two<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    io: ClientIo<S>,
+    client: Rc<Client>,
+) {
+    let mut phase = client.phase.clone();
+    let streams = Rc::clone(&client.streams);
+    let service = service_fn(move |request| Rc::clone(&client).answer(request));
+    let mut builder = http2::Builder::new(Local);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEAD_BYTES as u32)
+        .max_send_buf_size(SEND_BYTES)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(4 * WINDOW)
+        .keep_alive_interval(HEAD)
+        .keep_alive_timeout(HEAD);
+    let mut connection = pin!(builder.serve_connection(io, service));
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = streams.stalled() => return,
+        () = streams.idle() => connection.as_mut().graceful_shutdown(),
+        () = reached(&mut phase, Phase::Lingering) => connection.as_mut().graceful_shutdown(),
+    }
+    tokio::select! {
+        _ = connection => {}
+        () = streams.stalled() => {}
+        () = reached(&mut phase, Phase::Ended) => {}
+    }
+}
+
+/// Tasks of a connection stay on its thread.
+#[derive(Clone, Copy)]
+struct Local;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, future: F) {
+        spawn_local(future);
     }
 }
 

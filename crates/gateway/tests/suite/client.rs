@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 const ANSWER: std::time::Duration = std::time::Duration::from_secs(40);
@@ -23,8 +23,13 @@ impl std::fmt::Display for Fault {
     }
 }
 
+/// A connection, with TLS or without.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Duplex for S {}
+
 pub struct Conn {
-    pub stream: BufReader<TcpStream>,
+    pub stream: BufReader<Box<dyn Duplex>>,
 }
 
 #[derive(Debug)]
@@ -56,9 +61,13 @@ impl Conn {
     pub async fn open(addr: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(addr).await?;
         stream.set_nodelay(true)?;
-        Ok(Self {
-            stream: BufReader::new(stream),
-        })
+        Ok(Self::over(stream))
+    }
+
+    pub fn over(stream: impl Duplex + 'static) -> Self {
+        Self {
+            stream: BufReader::new(Box::new(stream)),
+        }
     }
 
     pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -67,6 +76,14 @@ impl Conn {
 
     pub async fn get(&mut self, path: &str) -> Result<Response, Fault> {
         self.ask("GET", path, "", b"").await
+    }
+
+    pub async fn get_of(&mut self, host: &str, path: &str) -> Result<Response, Fault> {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        self.send(head.as_bytes())
+            .await
+            .map_err(Fault::BeforeAnswer)?;
+        self.receive(false).await
     }
 
     /// `more` is whole header lines.

@@ -119,6 +119,7 @@ fn wrong_tables(good: &Table) -> Vec<(Table, &'static str)> {
     let pool = |pool: Pool| Table {
         routes: good.routes.clone(),
         pools: [("app".to_owned(), pool)].into(),
+        front: Default::default(),
     };
     let target = |id: &str, port: u16| Target {
         id: id.to_owned(),

@@ -3,13 +3,16 @@
 
 mod app;
 mod client;
+mod secure;
 mod support;
 
 mod control;
 mod durability;
 mod hold;
+mod http2;
 mod instances;
 mod requests;
 mod restart;
 mod streams;
 mod switch;
+mod tls;

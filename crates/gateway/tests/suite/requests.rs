@@ -4,6 +4,7 @@ use towpath_gateway::api::Route;
 
 use crate::app::App;
 use crate::client::Conn;
+use crate::secure::SecureGateway;
 use crate::support::{Gateway, route, table};
 
 const OK: &str = "Host: a\r\n";
@@ -189,10 +190,21 @@ fn upgrades_and_sizes() -> Vec<Case> {
 async fn the_corpus_is_answered_as_it_deserves_and_only_the_good_reaches_the_instance() {
     let app = App::start();
     let gateway = Gateway::serving(table(&[app.addr])).await;
+    judged(&app, || Conn::open(gateway.addr)).await;
+}
+
+#[tokio::test]
+async fn inside_tls_the_corpus_is_answered_the_same() {
+    let app = App::start();
+    let gateway = SecureGateway::serving(&["a"], table(&[app.addr])).await;
+    judged(&app, || gateway.connect("a")).await;
+}
+
+async fn judged<F: Future<Output = std::io::Result<Conn>>>(app: &App, open: impl Fn() -> F) {
     let (mut wrong, mut good) = (Vec::new(), 0);
     let corpus = corpus();
     for (bytes, status) in &corpus {
-        let mut conn = Conn::open(gateway.addr).await.unwrap();
+        let mut conn = open().await.unwrap();
         conn.send(bytes).await.unwrap();
         let answer = conn.receive(false).await;
         let got = answer.as_ref().map(|answer| answer.status).unwrap_or(0);

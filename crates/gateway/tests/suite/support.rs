@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+use tokio_rustls::TlsConnector;
 use towpath_gateway::api::{Apply, Hold, OnExpiry, Pool, Resume, Route, State, Table, Target};
 use towpath_gateway::control::Client;
 
 use crate::client::{Conn, Fault};
+use crate::secure::shake;
 
 /// Poll a condition until it holds; fails the test when it does not within 20 s.
 pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
@@ -64,6 +66,26 @@ impl Process {
         state: &Path,
         descriptors: &str,
     ) -> Self {
+        let plain = Stdio::from(OwnedFd::from(listener.try_clone().unwrap()));
+        Self::given([plain, Stdio::inherit()], 1, &[socket, state], descriptors).await
+    }
+
+    /// Start one with a second listener, for TLS.
+    pub async fn secure(listeners: &[TcpListener; 2], socket: &Path, folder: &Path) -> Self {
+        let given = listeners
+            .each_ref()
+            .map(|one| Stdio::from(OwnedFd::from(one.try_clone().unwrap())));
+        let paths = [socket, &folder.join("state"), &folder.join("certificates")];
+        Self::given(given, 2, &paths, "$(ulimit -Hn)").await
+    }
+
+    async fn given(
+        listeners: [Stdio; 2],
+        count: usize,
+        paths: &[&Path],
+        descriptors: &str,
+    ) -> Self {
+        let [first, second] = listeners;
         let gateway = std::env::current_exe()
             .unwrap()
             .parent()
@@ -73,20 +95,23 @@ impl Process {
             .join("examples/gateway");
         // The shell knows the pid the gateway will have, and puts the listener where the protocol wants it.
         let script = format!(
-            "ulimit -n {descriptors}; exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\""
+            "ulimit -n {descriptors}; exec 3<&0 4<&1 </dev/null >&2; LISTEN_PID=$$ LISTEN_FDS={count} exec \"$0\" \"$@\""
         );
         let child = Command::new("sh")
             .args(["-c", script.as_str()])
             .arg(gateway)
-            .args([socket, state])
+            .args([paths[0], paths[1]])
             .arg("2")
-            .stdin(Stdio::from(OwnedFd::from(listener.try_clone().unwrap())))
+            .args(paths.get(2))
+            .args(paths.get(2).map(|_| "1"))
+            .stdin(first)
+            .stdout(second)
             .spawn()
             .unwrap();
         let pid = child.id();
         let process = Self {
             child,
-            control: Client::new(socket),
+            control: Client::new(paths[0]),
         };
         until("the gateway answers", || async {
             process
@@ -223,6 +248,7 @@ pub fn table(targets: &[SocketAddr]) -> Table {
     Table {
         routes: vec![route("/")],
         pools: [("app".to_owned(), pool)].into(),
+        front: towpath_gateway::api::Front::default(),
     }
 }
 
@@ -257,11 +283,25 @@ pub struct Load {
 
 impl Load {
     pub fn start(addr: SocketAddr, connections: usize, path: &'static str) -> Self {
+        Self::over(addr, connections, path, None)
+    }
+
+    /// The same, by TLS.
+    pub fn over(
+        addr: SocketAddr,
+        connections: usize,
+        path: &'static str,
+        secure: Option<(TlsConnector, &'static str)>,
+    ) -> Self {
         let (tally, stop) = (Arc::<Tally>::default(), Arc::new(AtomicBool::new(false)));
         let tasks = (0..connections).map(|index| {
             // Half of the connections are kept, half are new for each request.
-            let run = run(
+            let dial = Dial {
                 addr,
+                secure: secure.clone(),
+            };
+            let run = run(
+                dial,
                 path,
                 index % 2 == 0,
                 Arc::clone(&tally),
@@ -306,10 +346,30 @@ impl Load {
     }
 }
 
-async fn run(addr: SocketAddr, path: &str, kept: bool, tally: Arc<Tally>, stop: Arc<AtomicBool>) {
+#[derive(Clone)]
+struct Dial {
+    addr: SocketAddr,
+    secure: Option<(TlsConnector, &'static str)>,
+}
+
+impl Dial {
+    async fn open(&self) -> Result<Conn, String> {
+        let opened = match &self.secure {
+            Some((client, host)) => shake(self.addr, client, host).await.map(Conn::over),
+            None => Conn::open(self.addr).await,
+        };
+        opened.map_err(|error| format!("connect: {error}"))
+    }
+
+    fn host(&self) -> &'static str {
+        self.secure.as_ref().map_or("app.test", |(_, host)| host)
+    }
+}
+
+async fn run(dial: Dial, path: &str, kept: bool, tally: Arc<Tally>, stop: Arc<AtomicBool>) {
     let mut conn = None;
     while !stop.load(SeqCst) {
-        let outcome = one(addr, path, &mut conn, &tally).await;
+        let outcome = one(&dial, path, &mut conn, &tally).await;
         tally.requests.fetch_add(1, SeqCst);
         if let Err(words) = outcome {
             tally.failed.fetch_add(1, SeqCst);
@@ -323,7 +383,7 @@ async fn run(addr: SocketAddr, path: &str, kept: bool, tally: Arc<Tally>, stop: 
 }
 
 async fn one(
-    addr: SocketAddr,
+    dial: &Dial,
     path: &str,
     conn: &mut Option<Conn>,
     tally: &Tally,
@@ -331,17 +391,13 @@ async fn one(
     let reused = conn.is_some();
     let mut open = match conn.take() {
         Some(open) => open,
-        None => Conn::open(addr)
-            .await
-            .map_err(|error| format!("connect: {error}"))?,
+        None => dial.open().await?,
     };
-    let response = match open.get(path).await {
+    let response = match open.get_of(dial.host(), path).await {
         Err(Fault::BeforeAnswer(_)) if reused => {
             tally.stale.fetch_add(1, SeqCst);
-            open = Conn::open(addr)
-                .await
-                .map_err(|error| format!("connect: {error}"))?;
-            open.get(path).await
+            open = dial.open().await?;
+            open.get_of(dial.host(), path).await
         }
         other => other,
     };

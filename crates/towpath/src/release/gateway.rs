@@ -29,6 +29,7 @@ pub fn gateway(socket: &Path, state: &Path, version: &str) -> Result<(), towpath
         state,
         version: version.to_owned(),
         threads,
+        secure: None,
     })
 }
 

@@ -1,0 +1,88 @@
+//! Networks whose word is taken for who a client is.
+
+use std::net::IpAddr;
+
+/// A network, as `10.0.0.0/8`; an address alone is a network of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Network {
+    base: u128,
+    mask: u128,
+}
+
+impl Network {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => (address, Some(length)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().ok()?;
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        let length = length.map_or(Some(bits), |length| length.parse::<u32>().ok())?;
+        if length > bits {
+            return None;
+        }
+        // IPv4 stands in the last 32 bits.
+        let mask = u128::MAX.checked_shl(bits - length).unwrap_or(0);
+        let mask = if address.is_ipv4() {
+            mask | !0 << 32
+        } else {
+            mask
+        };
+        let base = number(address);
+        (base & !mask == 0).then_some(Self { base, mask })
+    }
+
+    pub(crate) fn holds(&self, address: IpAddr) -> bool {
+        number(address) & self.mask == self.base
+    }
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_holds_its_own() {
+        let cases = [
+            ("10.0.0.0/8", "10.255.0.1", true),
+            ("10.0.0.0/8", "11.0.0.1", false),
+            ("10.0.0.0/8", "::ffff:10.1.1.1", true),
+            ("10.1.2.3", "10.1.2.3", true),
+            ("10.1.2.3", "10.1.2.2", false),
+            ("0.0.0.0/0", "203.0.113.1", true),
+            ("0.0.0.0/0", "2001:db8::1", false),
+            ("::/0", "2001:db8::1", true),
+            ("2001:db8::/32", "2001:db8:1::1", true),
+            ("2001:db8::/32", "2001:db9::1", false),
+        ];
+        for (network, address, wanted) in cases {
+            let held = Network::parse(network)
+                .unwrap()
+                .holds(address.parse().unwrap());
+            assert_eq!(held, wanted, "{address} in {network}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_network_is_none() {
+        for text in [
+            "",
+            "10.0.0.0/33",
+            "10.0.0.1/8",
+            "10.0.0/8",
+            "a/8",
+            "::/129",
+            "10.0.0.0/",
+            "10.0.0.0/-1",
+        ] {
+            assert_eq!(Network::parse(text), None, "{text}");
+        }
+    }
+}
