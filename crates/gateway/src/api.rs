@@ -227,11 +227,19 @@ pub struct Certificates {
     pub problem: Option<String>,
 }
 
+impl Certificates {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// The certificate of one host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CertificateState {
     /// Whether there is one that is shown to clients: the file's, or the one before a file that cannot be used.
     pub served: bool,
+    /// Whether the file itself can be used.
+    pub usable: bool,
     /// The first second it is valid, since 1970.
     pub not_before: Option<i64>,
     /// The last one.
@@ -262,7 +270,7 @@ pub struct State {
     /// Requests answered since the process started.
     pub answered: u64,
     /// The certificates, as far as the process was given a folder of them.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Certificates::is_none")]
     pub certificates: Certificates,
 }
 

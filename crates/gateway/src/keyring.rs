@@ -14,6 +14,7 @@ use crate::certificate::{self, Certificate};
 /// What is known of one host.
 #[derive(Debug, Clone)]
 struct Entry {
+    usable: bool,
     certificate: Option<Arc<Certificate>>,
     /// What is wrong with its file.
     problem: Option<String>,
@@ -79,6 +80,7 @@ impl Entry {
         let out = self.certificate.as_ref().and_then(|one| one.out_of_time());
         let valid = self.certificate.as_ref().map(|one| one.validity);
         CertificateState {
+            usable: self.usable,
             served: self.certificate.is_some(),
             not_before: valid.map(|valid| valid.not_before),
             not_after: valid.map(|valid| valid.not_after),
@@ -101,10 +103,12 @@ fn read(folder: &Path, before: &Hosts) -> std::io::Result<Hosts> {
 fn entry(path: &Path, host: &str, before: Option<&Entry>) -> Entry {
     match certificate::load(path, host) {
         Ok((certificate, open)) => Entry {
+            usable: true,
             certificate: Some(Arc::new(certificate)),
             problem: open.then(|| "others than its owner can read the file".to_owned()),
         },
         Err(error) => Entry {
+            usable: false,
             certificate: before.and_then(|entry| entry.certificate.clone()),
             problem: Some(error.to_string()),
         },

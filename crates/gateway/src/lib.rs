@@ -41,3 +41,4 @@ mod validity;
 mod worker;
 
 pub use process::{Error, Options, Secure, run};
+pub use trust::is_network;

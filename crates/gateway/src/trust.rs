@@ -44,6 +44,12 @@ fn number(address: IpAddr) -> u128 {
     }
 }
 
+/// Whether this is a network, as [`crate::api::Front`] wants it.
+#[must_use]
+pub fn is_network(text: &str) -> bool {
+    Network::parse(text).is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -391,6 +391,7 @@ pub mod commands {
     pub struct Gateway {
         pub socket: PathBuf,
         pub state: PathBuf,
+        pub certificates: Option<PathBuf>,
     }
 
     #[derive(Args)]

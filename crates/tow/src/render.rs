@@ -1,6 +1,6 @@
 //! Tables and sentences.
 
-use towpath::agent::api::{InstanceStatus, ReleaseStatus, Status};
+use towpath::agent::api::{CertificateStatus, InstanceStatus, ReleaseStatus, Status};
 use towpath::release::{Collected, Garbage};
 
 use crate::times;
@@ -47,6 +47,7 @@ pub fn short(text: &str, width: usize) -> String {
 pub fn status(status: &Status) -> String {
     let mut lines = vec![headline(status)];
     lines.extend(services(status));
+    lines.extend(status.certificates.iter().map(certificate));
     lines.extend(run(status));
     lines.extend(advice(status));
     lines.join("\n")
@@ -68,10 +69,32 @@ fn headline(status: &Status) -> String {
             times::span(warm.left_ms.unwrap_or(0))
         ));
     }
-    if let Some(listen) = &status.listen {
-        parts.push(format!("http://{listen}"));
+    match (&status.https, &status.listen) {
+        (Some(https), _) => parts.push(https.clone()),
+        (None, Some(listen)) => parts.push(format!("http://{listen}")),
+        _ => {}
     }
     parts.join("   ")
+}
+
+fn certificate(one: &CertificateStatus) -> String {
+    let now = times::now_ms();
+    let left = |until: i64| u64::try_from(until - now).map(times::span);
+    let until = match one.until_ms.map(left) {
+        Some(Ok(left)) => format!("certificate good for {left}"),
+        Some(Err(_)) => "certificate has expired".to_owned(),
+        None => "no certificate".to_owned(),
+    };
+    let problem = one
+        .problem
+        .as_ref()
+        .map(|text| format!("   warning: {text}"));
+    let next = one.next_ms.map(|next| match left(next) {
+        Ok(left) => format!("; next attempt in {left}"),
+        Err(_) => "; next attempt now".to_owned(),
+    });
+    let more = problem.unwrap_or_default() + &next.unwrap_or_default();
+    format!("  {}  {until}{more}", one.host)
 }
 
 fn services(status: &Status) -> Vec<String> {

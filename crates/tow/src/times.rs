@@ -11,10 +11,14 @@ pub fn span(ms: u64) -> String {
     }
 }
 
+/// Unix time, milliseconds.
+pub fn now_ms() -> i64 {
+    towpath::clock::Clock::system().wall_ms()
+}
+
 /// How long it has been so: `4 min`.
 pub fn age(wall_ms: i64) -> String {
-    let now = towpath::clock::Clock::system().wall_ms();
-    span(u64::try_from(now - wall_ms).unwrap_or(0))
+    span(u64::try_from(now_ms() - wall_ms).unwrap_or(0))
 }
 
 /// How long ago that was: `4 min ago`.

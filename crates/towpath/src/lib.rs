@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod backup;
 pub mod build;
+pub mod certificate;
 pub mod clock;
 pub mod config;
 pub mod diagnostic;

@@ -19,7 +19,14 @@ const LAYERS: &[&[&str]] = &[
     &["config"],
     &["state"],
     &["resource", "link"],
-    &["supervise", "migrate", "backup", "build", "load"],
+    &[
+        "supervise",
+        "migrate",
+        "backup",
+        "build",
+        "load",
+        "certificate",
+    ],
     &["release"],
     &["agent"],
     // Not there yet.

@@ -35,8 +35,12 @@ pub fn shim(arguments: &Shim) -> Ending {
 
 /// The gateway of one environment.
 pub fn gateway(arguments: &Gateway) -> Ending {
-    let Gateway { socket, state } = arguments;
-    towpath::release::gateway(socket, state, version())
+    let Gateway {
+        socket,
+        state,
+        certificates,
+    } = arguments;
+    towpath::release::gateway(socket, state, certificates.clone(), version())
         .map(|()| 0)
         .map_err(|error| failed(&error))
 }

@@ -56,6 +56,8 @@ fn absent(cli: &Cli, here: &Here) -> Result<EnvironmentStatus, Trouble> {
         run: None,
         instances: Vec::new(),
         gateway: None,
+        certificates: Vec::new(),
+        https: None,
         ended: Vec::new(),
     })
 }

@@ -125,6 +125,8 @@ pub struct Fixture {
     /// What else commands have in their environment.
     pub env: Vec<(&'static str, PathBuf)>,
     listen: SocketAddr,
+    /// Where https is to be served.
+    pub secure: SocketAddr,
     runtime: Runtime,
 }
 
@@ -160,6 +162,7 @@ impl Fixture {
             version: 0,
             env: Vec::new(),
             listen,
+            secure: free(),
             runtime,
         };
         fixture.manifest(manifest);
@@ -178,6 +181,7 @@ impl Fixture {
             "tow.toml",
             &text
                 .replace("APP", &app)
+                .replace("SECURE", &self.secure.to_string())
                 .replace("LISTEN", &self.listen.to_string())
                 .replace("DATA = \"DATA\"", &format!("DATA = {data:?}"))
                 .replace("PRODUCTION", &format!("{data}-production")),

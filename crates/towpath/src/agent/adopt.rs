@@ -36,7 +36,7 @@ pub(super) async fn adopt(world: &World) -> Result<(), Diagnostic> {
     }
     if let Some(listen) = &now.gateway {
         // A gateway that cannot be replaced serves on, and the next run will say so.
-        let _ = adopt_gateway(world, listen).await;
+        let _ = adopt_gateway(world, listen, now.gateway_tls.as_deref()).await;
     }
     Ok(())
 }

@@ -220,6 +220,12 @@ pub struct Status {
     pub state: PathBuf,
     /// Where the gateway listens.
     pub listen: Option<String>,
+    /// Where clients find it by https.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub https: Option<String>,
+    /// The certificates of its hosts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<CertificateStatus>,
     /// What serves.
     pub live: Option<VersionStatus>,
     /// What is kept for the way back.
@@ -232,6 +238,21 @@ pub struct Status {
     pub gateway: Option<towpath_gateway::api::State>,
     /// The last runs that ended, newest first.
     pub ended: Vec<EndedRun>,
+}
+
+/// The certificate of one host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// The host.
+    pub host: String,
+    /// Whether clients are shown one that they can accept.
+    pub good: bool,
+    /// When it ends, Unix milliseconds.
+    pub until_ms: Option<i64>,
+    /// What is wrong, or was with the last attempt to get one.
+    pub problem: Option<String>,
+    /// The next attempt, Unix milliseconds.
+    pub next_ms: Option<i64>,
 }
 
 /// A version that runs.

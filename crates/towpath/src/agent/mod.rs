@@ -11,6 +11,7 @@ pub mod api;
 mod blobs;
 mod caller;
 mod carry;
+mod certificates;
 mod client;
 pub mod dial;
 mod http;
@@ -154,6 +155,7 @@ pub async fn serve(options: Options) -> Result<End, Error> {
     agent.runs.go_on(&agent.world);
     tokio::spawn(runs::close_windows(agent.world.clone(), agent.runs.clone()));
     tokio::spawn(runs::keep_tables(agent.world.clone()));
+    tokio::spawn(certificates::keep(agent.world.clone()));
     let end = accept(&agent, listeners).await;
     for path in [&path, &narrow(&path)] {
         let _ = std::fs::remove_file(path);
@@ -204,7 +206,16 @@ fn open(options: Options, store: Store, runtime: PathBuf) -> Result<Agent, Error
 /// Services may pass through to their builds, and nobody looks around: databases, backups, logs
 /// and the environments of instances are for the agent, and for whom they belong to.
 fn make_dirs(state: &Path, runtime: &Path) -> Result<(), Error> {
-    let private = ["data", "backups", "blobs", "run", "logs"].map(|name| (state.join(name), 0o700));
+    let private = [
+        "data",
+        "backups",
+        "blobs",
+        "run",
+        "logs",
+        "certificates",
+        "acme",
+    ]
+    .map(|name| (state.join(name), 0o700));
     let open = [
         (state.to_owned(), 0o711),
         (state.join("builds"), 0o711),

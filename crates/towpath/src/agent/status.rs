@@ -6,7 +6,8 @@ use std::time::Duration;
 use towpath_shim::protocol::State;
 
 use super::answer::{Failure, failed};
-use super::api::{EndedRun, InstanceStatus, RunStatus, Status, VersionStatus};
+use super::api::{CertificateStatus, EndedRun, InstanceStatus, RunStatus, Status, VersionStatus};
+use super::certificates;
 use crate::id::InstanceId;
 use crate::release::{
     Environment, Instance, OpenRun, Phase, StepState, Version, Warm, World, gateway_state,
@@ -20,14 +21,21 @@ pub(super) async fn status(world: &World) -> Result<Status, Failure> {
     let now = world.environment().map_err(failed)?;
     let gateway = gateway_state(world).await;
     let instances = instances(&now, &world.supervisor.health());
+    let certificates = certificates::status(world, &now, gateway.as_ref()).map_err(failed)?;
+    let verdict = match verdict(&now, &instances, gateway.is_some()) {
+        "serving" if certificates.iter().any(|one| !one.good) => "degraded",
+        verdict => verdict,
+    };
     Ok(Status {
         app: world.app.clone(),
         environment: world.environment.clone(),
-        verdict: verdict(&now, &instances, gateway.is_some()).to_owned(),
+        verdict: verdict.to_owned(),
         version: world.version.clone(),
         agent_pid: std::process::id(),
         state: world.state(),
         listen: now.gateway.clone(),
+        https: https(&now, &certificates),
+        certificates,
         live: now.live.as_ref().map(|live| VersionStatus {
             name: live.name(),
             release: live.release,
@@ -39,6 +47,16 @@ pub(super) async fn status(world: &World) -> Result<Status, Failure> {
         instances,
         gateway,
         ended: now.ended.iter().rev().take(SHOWN).map(ended).collect(),
+    })
+}
+
+/// The first host, and the port where it is not the usual one.
+fn https(now: &Environment, certificates: &[CertificateStatus]) -> Option<String> {
+    let listen: std::net::SocketAddr = now.gateway_tls.as_ref()?.parse().ok()?;
+    let host = &certificates.first()?.host;
+    Some(match listen.port() {
+        443 => format!("https://{host}"),
+        port => format!("https://{host}:{port}"),
     })
 }
 

@@ -14,6 +14,7 @@ mod probe;
 mod service;
 mod sheet;
 mod template;
+mod tls;
 mod tree;
 mod types;
 
@@ -114,15 +115,21 @@ fn read(sheet: &Sheet<'_>) -> Config {
     let root = Reader::root(sheet, &merged);
     let app = root.at("app").text().unwrap_or_default().to_owned();
     let promote = promote(&root);
-    let listen = listen(&root);
     let domain = root.at("domain").text().map(str::to_owned);
     let server = server(&root);
+    let tls = tls::tls(&root, domain.as_deref());
+    let listen = tls::listen(&root, tls.as_ref());
+    let trust = root.at("trust").texts();
     let window = root
         .at("window")
         .duration(default_window(sheet.environment));
     let keep = root.at("keep").integer(5);
     let (drafts, order) = services(&root, domain.as_deref());
-    let drafts = drafts.into_iter();
+    let services: BTreeMap<String, Service> = drafts
+        .into_iter()
+        .map(|(name, draft)| (name, draft.service))
+        .collect();
+    let hosts = tls::hosts(domain.as_deref(), services.values());
     Config {
         app,
         environment: sheet.environment.to_owned(),
@@ -130,9 +137,11 @@ fn read(sheet: &Sheet<'_>) -> Config {
         listen,
         domain,
         server,
+        tls: tls.map(|tls| Tls { hosts, ..tls }),
+        trust: trust.into_iter().map(|(network, _)| network).collect(),
         window,
         keep,
-        services: drafts.map(|(name, draft)| (name, draft.service)).collect(),
+        services,
         order,
         resources: resources(&root),
         traffic: load::traffic(&root.at("traffic")),
@@ -250,14 +259,6 @@ fn promote(root: &Reader<'_>) -> Vec<String> {
         }
     }
     promote.into_iter().map(|(name, _)| name).collect()
-}
-
-fn listen(root: &Reader<'_>) -> Option<std::net::SocketAddr> {
-    let listen = root.at("listen");
-    match root.sheet.environment {
-        LOCAL => listen.text_or("127.0.0.1:8080").parse().ok(),
-        _ => listen.text()?.parse().ok(),
-    }
 }
 
 /// The source tree runs where it lies.

@@ -24,6 +24,12 @@ pub struct Config {
     pub domain: Option<String>,
     /// The machine that it runs on; `None` is this one.
     pub server: Option<Server>,
+    /// https at the gateway; `None` leaves it to a proxy before it, or to nobody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// Networks of proxies whose word is taken for who a client is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub trust: Vec<String>,
     /// How long the old version stays warm after a switch.
     #[serde(rename = "window_ms", serialize_with = "output::millis")]
     pub window: Duration,
@@ -50,6 +56,28 @@ pub struct Server {
     pub host: String,
     /// The port; ssh's own choice when not given.
     pub port: Option<u16>,
+}
+
+/// https at the gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tls {
+    /// Where it is served.
+    pub listen: SocketAddr,
+    /// Host names, each with a certificate of its own.
+    pub hosts: Vec<String>,
+    /// Who issues certificates; `None` where somebody puts them into the folder.
+    pub acme: Option<Acme>,
+}
+
+/// An issuer of certificates, by ACME.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Acme {
+    /// URL of its directory.
+    pub directory: String,
+    /// PEM file of who signs for that URL, on the environment's machine; the public ones when `None`.
+    pub ca: Option<PathBuf>,
+    /// Mail address for its warnings.
+    pub contact: Option<String>,
 }
 
 /// A part that runs.

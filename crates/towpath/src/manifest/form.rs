@@ -46,6 +46,12 @@ pub enum Form {
     Listen,
     /// A machine, as ssh takes it.
     Server,
+    /// A network, or a lone address.
+    Network,
+    /// An https URL.
+    Secure,
+    /// A path that starts at the root.
+    Absolute,
     /// A length of time.
     Duration,
     /// A number of bytes.
@@ -69,6 +75,9 @@ impl Form {
             Form::Host => "a host name",
             Form::Listen => "an address such as \"127.0.0.1:8080\"",
             Form::Server => "a machine such as \"deploy@203.0.113.7\"",
+            Form::Network => "a network such as \"10.0.0.0/8\"",
+            Form::Secure => "an https URL",
+            Form::Absolute => "an absolute path",
             Form::Duration => "a duration such as \"30s\"",
             Form::Size => "a size such as \"8MB\"",
             Form::Ref => "a git ref",
@@ -96,6 +105,9 @@ impl Form {
             Form::Server => server(text)
                 .is_none()
                 .then_some("is not a machine that ssh can reach"),
+            Form::Network => (!is_network(text)).then_some("is not a network"),
+            Form::Secure => (!is_secure(text)).then_some("is not an https URL"),
+            Form::Absolute => (!text.starts_with('/')).then_some("does not start with `/`"),
             Form::Duration => duration(text).is_none().then_some("is not a duration"),
             Form::Size => size(text).is_none().then_some("is not a size"),
             Form::Ref => ref_fault(text),
@@ -140,6 +152,9 @@ impl Form {
             Form::Listen => "an address is numbers, then a port: `127.0.0.1:8080`, `[::1]:8080`",
             Form::Server => {
                 "a machine is `host`, `user@host` or `user@host:port`; an IPv6 address stands in brackets"
+            }
+            Form::Network => {
+                "a network is the first address and a length: `10.0.0.0/8`, `fd00::/8`; or one address"
             }
             Form::Plain => "a variable is plain text; references go into `env`",
             _ => return None,
@@ -299,6 +314,17 @@ fn target_fault(text: &str) -> Option<&'static str> {
 fn is_listen(text: &str) -> bool {
     text.parse::<SocketAddr>()
         .is_ok_and(|address| address.port() != 0)
+}
+
+fn is_network(text: &str) -> bool {
+    towpath_gateway::is_network(text)
+}
+
+fn is_secure(text: &str) -> bool {
+    let rest = text.strip_prefix("https://");
+    rest.is_some_and(|rest| {
+        !rest.is_empty() && !rest.starts_with('/') && rest.chars().all(|c| c.is_ascii_graphic())
+    })
 }
 
 fn is_pointer(text: &str) -> bool {

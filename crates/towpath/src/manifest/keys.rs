@@ -82,6 +82,25 @@ pub static ENVIRONMENT: Shape = Shape::Table(&keys(&[
         "host name that the routes answer to",
     ),
     field(
+        "listen_tls",
+        text(Form::Listen),
+        "address of the gateway for https",
+    ),
+    field(
+        "tls",
+        Shape::Choice {
+            now: &["acme", "files", "off"],
+            later: &[],
+        },
+        "where the certificates come from",
+    ),
+    field("acme", ACME, "who issues the certificates"),
+    field(
+        "trust",
+        list(&Shape::Text(Form::Network)),
+        "networks of proxies that are believed",
+    ),
+    field(
         "server",
         text(Form::Server),
         "machine that it runs on, for ssh",
@@ -103,6 +122,24 @@ pub static ENVIRONMENT: Shape = Shape::Table(&keys(&[
     field("checks", Shape::Open, "what differs in the checks").later(),
     field("traffic", TRAFFIC, "what differs in the load"),
     field("rehearse", REHEARSE, "what differs in the rehearsal"),
+]));
+
+const ACME: Shape = Shape::Table(&keys(&[
+    field(
+        "directory",
+        text(Form::Secure),
+        "URL of the issuer's directory",
+    ),
+    field(
+        "ca",
+        text(Form::Absolute),
+        "who signs for that URL, a PEM file on the machine",
+    ),
+    field(
+        "contact",
+        text(Form::Filled),
+        "mail address for the issuer's warnings",
+    ),
 ]));
 
 const SERVICES: Shape = Shape::Map {

@@ -155,6 +155,8 @@ pub struct Environment {
     pub open: Option<OpenRun>,
     /// The address of the gateway, while there is one.
     pub gateway: Option<String>,
+    /// Its address for https, where it has one.
+    pub gateway_tls: Option<String>,
     /// The label of the gateway's table.
     pub label: String,
     /// Releases that served, oldest first, without those that were rolled back.
@@ -310,9 +312,13 @@ impl Environment {
     /// What the gateway's steps leave behind, whatever becomes of their run.
     fn note_gateway(&mut self, step: &Step, kind: Kind, run: RunId) {
         match (step, kind) {
-            (Step::Gateway { listen }, Kind::Ok) => self.gateway = Some(listen.clone()),
+            (Step::Gateway { listen, listen_tls }, Kind::Ok) => {
+                self.gateway = Some(listen.clone());
+                self.gateway_tls.clone_from(listen_tls);
+            }
             (Step::Gateway { .. }, Kind::Undone) | (Step::StopGateway, Kind::Ok) => {
                 self.gateway = None;
+                self.gateway_tls = None;
                 self.label = String::new();
             }
             (Step::Switch | Step::Close, Kind::Ok) => self.label = label(run, false),

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use towpath_gateway::Options;
-use towpath_gateway::api::{Apply, Mode, Resume, Retire, State};
+use towpath_gateway::api::{Apply, Front, Mode, Resume, Retire, State, Table};
 use towpath_gateway::control::Client;
+use towpath_gateway::{Options, Secure};
 use towpath_shim::protocol::{Policy, Restart, Stop};
 
-use super::World;
+use super::{Environment, Refusal, Version, World};
+use crate::config::{Config, Tls};
 use crate::diagnostic::Diagnostic;
 use crate::id::{Digest, InstanceId};
 use crate::supervise::Process;
@@ -21,7 +22,12 @@ pub const GATEWAY: &str = "gateway";
 ///
 /// # Errors
 /// When it has no listeners, or cannot read its state.
-pub fn gateway(socket: &Path, state: &Path, version: &str) -> Result<(), towpath_gateway::Error> {
+pub fn gateway(
+    socket: &Path,
+    state: &Path,
+    certificates: Option<PathBuf>,
+    version: &str,
+) -> Result<(), towpath_gateway::Error> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let (socket, state) = (socket.to_owned(), state.to_owned());
     towpath_gateway::run(Options {
@@ -29,7 +35,10 @@ pub fn gateway(socket: &Path, state: &Path, version: &str) -> Result<(), towpath
         state,
         version: version.to_owned(),
         threads,
-        secure: None,
+        secure: certificates.map(|certificates| Secure {
+            certificates,
+            listeners: 1,
+        }),
     })
 }
 
@@ -43,26 +52,38 @@ fn socket(world: &World, version: &str) -> PathBuf {
         .join(format!("gateway-{tag}.sock"))
 }
 
-fn argv(world: &World) -> Vec<String> {
+/// Certificates of the environment's hosts.
+#[must_use]
+pub fn certificates(world: &World) -> PathBuf {
+    world.state().join("certificates")
+}
+
+fn argv(world: &World, tls: bool) -> Vec<String> {
     let text = |path: PathBuf| path.display().to_string();
-    vec![
+    let mut argv = vec![
         text(world.supervisor.places().tow.clone()),
         "gateway".to_owned(),
         text(socket(world, &world.version)),
         text(world.state().join("gateway.json")),
-    ]
+    ];
+    argv.extend(tls.then(|| text(certificates(world))));
+    argv
 }
 
-fn process(world: &World, listen: &str) -> Process {
+fn process(world: &World, listen: &str, listen_tls: Option<&str>) -> Process {
     Process {
         id: InstanceId(GATEWAY.to_owned()),
         service: GATEWAY.to_owned(),
-        argv: argv(world),
+        argv: argv(world, listen_tls.is_some()),
         env: std::collections::BTreeMap::new(),
         cwd: world.state(),
         // Its state file and control socket are the agent's.
         user: None,
-        listen: vec![listen.to_owned()],
+        // The last one speaks TLS.
+        listen: std::iter::once(listen)
+            .chain(listen_tls)
+            .map(str::to_owned)
+            .collect(),
         port: None,
         // It must always come back, and clients wait in the backlog until it does.
         restart: Restart {
@@ -86,18 +107,62 @@ fn process(world: &World, listen: &str) -> Process {
 ///
 /// # Errors
 /// When its address is taken, or it does not come up.
-pub(super) async fn launch_gateway(world: &World, listen: &str) -> Result<(), Diagnostic> {
-    let process = process(world, listen);
-    world.supervisor.launch(&process).await.map_err(|error| {
-        Diagnostic::error(
-            "gateway::not-started",
-            format!("the gateway cannot listen on {listen}: {error}"),
-        )
-        .note("nothing was switched")
-        .help("set `listen` of the environment to a free address")
-    })?;
+pub(super) async fn launch_gateway(
+    world: &World,
+    listen: &str,
+    listen_tls: Option<&str>,
+) -> Result<(), Diagnostic> {
+    let process = process(world, listen, listen_tls);
+    world
+        .supervisor
+        .launch(&process)
+        .await
+        .map_err(|error| not_started(&process.listen, &error))?;
     world.supervisor.tend(process);
     answers(world).await
+}
+
+fn not_started(listen: &[String], error: &crate::supervise::Error) -> Diagnostic {
+    let text = format!(
+        "the gateway cannot listen on {}: {error}",
+        listen.join(" and ")
+    );
+    let keys = match listen.len() {
+        1 => "`listen`",
+        _ => "`listen` and `listen_tls`",
+    };
+    Diagnostic::error("gateway::not-started", text)
+        .note("nothing was switched")
+        .help(format!("set {keys} of the environment to a free address"))
+}
+
+/// https at the gateway, as far as it is served: a rehearsal has no address that was declared.
+pub(super) fn tls_of<'a>(world: &World, config: &'a Config) -> Option<&'a Tls> {
+    config.tls.as_ref().filter(|_| !world.rehearsal)
+}
+
+/// The listeners belong to the gateway's shim, and cannot be others without closing those there are.
+pub(super) fn keeps_address(
+    listen: &str,
+    now: &Environment,
+    wanted: Option<&str>,
+) -> Result<(), Refusal> {
+    if now.gateway_tls.as_deref() == wanted {
+        return Ok(());
+    }
+    let shown =
+        |tls: Option<&str>| tls.map_or("no https".to_owned(), |tls| format!("https at {tls}"));
+    let text = format!(
+        "the gateway has {}, and the manifest wants {}",
+        shown(now.gateway_tls.as_deref()),
+        shown(wanted)
+    );
+    let diagnostic = Diagnostic::error("gateway::other-address", text)
+        .note(format!(
+            "it listens on {listen} and goes on; nothing was touched"
+        ))
+        .help("take the environment down and deploy it again: `tow down`");
+    Err(Refusal::Refused(diagnostic))
 }
 
 async fn answers(world: &World) -> Result<(), Diagnostic> {
@@ -128,6 +193,12 @@ pub(super) async fn client(world: &World) -> Result<Client, Diagnostic> {
     Ok(Client::new(socket(world, &world.version)))
 }
 
+/// The control of the gateway of this build, whether it answers or not.
+#[must_use]
+pub fn gateway_client(world: &World) -> Client {
+    Client::new(socket(world, &world.version))
+}
+
 /// What the gateway says now; `None` while it does not answer.
 pub async fn gateway_state(world: &World) -> Option<State> {
     Client::new(socket(world, &world.version))
@@ -141,7 +212,11 @@ pub async fn gateway_state(world: &World) -> Option<State> {
 ///
 /// # Errors
 /// When the new one does not come up; the old one serves on then.
-pub async fn adopt_gateway(world: &World, listen: &str) -> Result<(), Diagnostic> {
+pub async fn adopt_gateway(
+    world: &World,
+    listen: &str,
+    listen_tls: Option<&str>,
+) -> Result<(), Diagnostic> {
     let id = InstanceId(GATEWAY.to_owned());
     let own = socket(world, &world.version);
     let others = other_sockets(world, &own);
@@ -150,12 +225,13 @@ pub async fn adopt_gateway(world: &World, listen: &str) -> Result<(), Diagnostic
     {
         let replaced = !others.is_empty() && any_answers(&others).await;
         if replaced {
-            let started = world.supervisor.replace(&id, argv(world)).await;
+            let argv = argv(world, listen_tls.is_some());
+            let started = world.supervisor.replace(&id, argv).await;
             started
                 .map_err(|error| Diagnostic::error("gateway::not-replaced", error.to_string()))?;
         }
     }
-    launch_gateway(world, listen).await?;
+    launch_gateway(world, listen, listen_tls).await?;
     for other in others {
         let _ = Client::new(other.clone())
             .retire(&Retire { timeout_ms: 10_000 })
@@ -189,6 +265,20 @@ async fn any_answers(sockets: &[PathBuf]) -> bool {
     false
 }
 
+/// The table that sends requests to a version, with what is set before all of them.
+///
+/// # Errors
+/// When its manifest cannot be read.
+pub(super) fn table_of(world: &World, version: &Version) -> Result<Table, Diagnostic> {
+    let config = version.config(&world.environment)?;
+    let mut table = version.table(&config);
+    table.front = Front {
+        https: tls_of(world, &config).map(|tls| tls.listen.port()),
+        trust: config.trust.clone(),
+    };
+    Ok(table)
+}
+
 /// Puts the live version's table back into a gateway that has another: one that lost its state, or
 /// was given an older one. Only while no run is under way.
 ///
@@ -205,7 +295,7 @@ pub async fn keep_table(world: &World) -> Result<(), Diagnostic> {
     if state.label == now.label {
         return Ok(());
     }
-    let table = live.table(&live.config(&world.environment)?);
+    let table = table_of(world, live)?;
     let client = Client::new(socket(world, &world.version));
     // Whatever was done meanwhile has raised the epoch, and is not overwritten.
     let apply = Apply {

@@ -26,7 +26,9 @@ mod world;
 pub use collect::{Collected, Garbage, doom, garbage, remove};
 pub use executor::{Cancel, Outcome, resume};
 pub use fold::{Ended, Environment, Illegal, OpenRun, Phase, StepState, Warm, fold};
-pub use gateway::{GATEWAY, adopt_gateway, gateway, gateway_state, keep_table};
+pub use gateway::{
+    GATEWAY, adopt_gateway, certificates, gateway, gateway_client, gateway_state, keep_table,
+};
 pub use key::{SigningKey, verify};
 pub use plan::{Operation, Plan, Sabotage};
 pub use planner::{Bring, Order, Refusal, bring, down, price, retire, roll_back};

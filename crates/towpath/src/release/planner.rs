@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use super::gateway::{keeps_address, tls_of};
 use super::prepare::{self, Prepared};
 use super::version::millis;
 use super::{Environment, Instance, Operation, Plan, Sabotage, Side, Step, Version, World};
@@ -205,8 +206,9 @@ fn steps_of_gateway(
     config: &Config,
     taken: &mut BTreeSet<u16>,
 ) -> Result<Option<Step>> {
-    if now.gateway.is_some() {
-        return Ok(None);
+    let listen_tls = tls_of(world, config).map(|tls| tls.listen.to_string());
+    if let Some(listen) = &now.gateway {
+        return keeps_address(listen, now, listen_tls.as_deref()).map(|()| None);
     }
     let listen = match config.listen.filter(|_| !world.rehearsal) {
         Some(listen) => listen,
@@ -215,6 +217,7 @@ fn steps_of_gateway(
     taken.insert(listen.port());
     Ok(Some(Step::Gateway {
         listen: listen.to_string(),
+        listen_tls,
     }))
 }
 

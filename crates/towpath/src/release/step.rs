@@ -24,6 +24,9 @@ pub enum Step {
     Gateway {
         /// Address it listens on.
         listen: String,
+        /// Address for https, where it speaks TLS.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        listen_tls: Option<String>,
     },
     /// Build one service in the build's folder.
     Build {

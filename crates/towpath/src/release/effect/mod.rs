@@ -16,7 +16,9 @@ impl Step {
     /// Acts, as often as one likes; returns what later steps and the undo need.
     pub(super) async fn apply(&self, world: &World, run: &OpenRun) -> Result<Value> {
         match self {
-            Step::Gateway { listen } => traffic::start_gateway(world, listen).await,
+            Step::Gateway { listen, listen_tls } => {
+                traffic::start_gateway(world, listen, listen_tls.as_deref()).await
+            }
             Step::Build { service } => builds::build(world, run, service).await,
             Step::Pack => builds::pack(world, run).await,
             Step::BackUp { resource } => data::back_up(world, run, resource).await,

@@ -9,12 +9,16 @@ use super::{Result, version};
 use crate::diagnostic::Diagnostic;
 use crate::id::InstanceId;
 use crate::release::fold::label;
-use crate::release::gateway::{GATEWAY, client, launch_gateway};
+use crate::release::gateway::{GATEWAY, client, launch_gateway, table_of};
 use crate::release::version::millis;
 use crate::release::{OpenRun, Presence, Side, World};
 
-pub(super) async fn start_gateway(world: &World, listen: &str) -> Result<Value> {
-    launch_gateway(world, listen).await?;
+pub(super) async fn start_gateway(
+    world: &World,
+    listen: &str,
+    listen_tls: Option<&str>,
+) -> Result<Value> {
+    launch_gateway(world, listen, listen_tls).await?;
     Ok(json!({ "listen": listen }))
 }
 
@@ -56,7 +60,7 @@ async fn apply(world: &World, label: String, table: Table) -> Result<u64> {
 
 fn table(world: &World, run: &OpenRun, side: Side) -> Result<Table> {
     let version = version(run, side)?;
-    Ok(version.table(&version.config(&world.environment)?))
+    table_of(world, &version)
 }
 
 pub(super) async fn switch(world: &World, run: &OpenRun) -> Result<Value> {
