@@ -15,7 +15,11 @@ endif
 RUST := 1.90
 FLOWSCOPE := --manifest-path systems/flowscope/Cargo.toml
 
-.PHONY: help try test lint kill figures bench setup need clean
+# autobahntestsuite is for Python 2.7: what later Pythons are given does not start.
+PYTHON2 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/2.7*/bin/python2.7) python2.7)
+WSTEST := target/wstest
+
+.PHONY: help try test lint kill figures bench tls setup need clean
 
 help:
 	@echo "make try     rehearse FlowScope: local, staging, production, and back, under load"
@@ -24,6 +28,7 @@ help:
 	@echo "make kill    slow: kill the agent at every point of every step"
 	@echo "make figures run the tests that count, and show their counts"
 	@echo "make bench   slow: the gateway beside others, in one run"
+	@echo "make tls     slow: https beside an issuer, load, browsers and WebSocket suites of others"
 	@echo "make setup   install what is missing (Debian, as root)"
 	@echo "make clean   remove what was built"
 
@@ -61,6 +66,26 @@ endef
 
 bench: need
 	bench/gateway
+
+tls: need
+	@missing=; \
+	for each in pebble:pebble h2load:nghttp2-client curl:curl chromium:chromium certutil:libnss3-tools openssl:openssl; do \
+	  command -v $${each%%:*} > /dev/null || missing="$$missing $${each##*:}"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" != 0 ]; then echo "missing; as root: apt-get install -y$$missing"; exit 1; fi; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing; \
+	fi
+	cargo build --locked -p tow -p towpath-gateway --examples
+	cargo test --locked -p tow --test tls -- --nocapture
+	$(MAKE) --no-print-directory $(WSTEST)/bin/wstest
+	bench/websocket $(WSTEST) $(CASES)
+
+$(WSTEST)/bin/wstest:
+	@$(PYTHON2) -c '' || { echo "missing: Python 2.7, for autobahntestsuite: pyenv install 2.7.18, or make tls PYTHON2=..."; exit 1; }
+	rm -rf $(WSTEST)
+	$(PYTHON2) -m pip install --disable-pip-version-check --quiet --target $(WSTEST).new autobahntestsuite==0.8.2
+	mv $(WSTEST).new $(WSTEST)
 
 # Says what is missing, with the line that installs it.
 need:

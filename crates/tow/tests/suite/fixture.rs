@@ -356,6 +356,11 @@ impl Fixture {
         child
     }
 
+    /// The port that stands for `LISTEN`.
+    pub fn listen_port(&self) -> u16 {
+        self.listen.port()
+    }
+
     /// The address of the gateway.
     pub fn listen(&self, environment: &str) -> String {
         self.status(environment).listen.unwrap()

@@ -11,6 +11,7 @@ mod contract;
 mod crash;
 mod damage;
 mod failure;
+#[allow(dead_code)] // what `make tls` needs
 mod fixture;
 mod gc;
 mod https;
@@ -21,6 +22,7 @@ mod load;
 mod looking;
 mod machine;
 mod snapshot;
+#[allow(dead_code)]
 mod tls_client;
 mod upgrade;
 mod whole;

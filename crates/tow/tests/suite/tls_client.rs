@@ -37,6 +37,11 @@ impl Authority {
         format!("{}{}", made.pem(), key.serialize_pem())
     }
 
+    /// Its own certificate.
+    pub fn pem(&self) -> &str {
+        &self.1
+    }
+
     /// A client that trusts it.
     pub fn client(&self) -> Https {
         Https::trusting(&self.1)

@@ -151,7 +151,7 @@ fn one(
     };
     let problem: Vec<String> = own.into_iter().chain(why).collect();
     let until = known.and_then(|known| known.not_after);
-    let expired = until.is_some_and(|until| until * 1000 < world.store.clock().wall_ms());
+    let expired = until.is_some_and(|until| until < world.store.clock().wall_ms() / 1000);
     CertificateStatus {
         host: host.to_owned(),
         good: !missing && !expired,
