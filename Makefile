@@ -85,6 +85,8 @@ $(WSTEST)/bin/wstest:
 	@$(PYTHON2) -c '' || { echo "missing: Python 2.7, for autobahntestsuite: pyenv install 2.7.18, or make tls PYTHON2=..."; exit 1; }
 	rm -rf $(WSTEST)
 	$(PYTHON2) -m pip install --disable-pip-version-check --quiet --target $(WSTEST).new autobahntestsuite==0.8.2
+	# Beside each other in one folder, parts of a name space need somebody to hold them together.
+	touch $(WSTEST).new/zope/__init__.py
 	mv $(WSTEST).new $(WSTEST)
 
 # Says what is missing, with the line that installs it.
