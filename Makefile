@@ -18,6 +18,8 @@ FLOWSCOPE := --manifest-path systems/flowscope/Cargo.toml
 # autobahntestsuite is for Python 2.7: what later Pythons are given does not start.
 PYTHON2 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/2.7*/bin/python2.7) python2.7)
 WSTEST := target/wstest
+# Without those that only measure how long much data takes, and compression; `make tls CASES='"*"'` for all of them.
+CASES ?= '1.*' '2.*' '3.*' '4.*' '5.*' '6.*' '7.*' '10.*'
 
 .PHONY: help try test lint kill figures bench tls setup need clean
 
