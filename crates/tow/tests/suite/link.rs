@@ -215,14 +215,19 @@ fn a_far_side_that_is_something_else_is_refused() {
     assert_eq!(linked.refused(&DEPLOY), "link::version");
 }
 
-/// Points at which a connection is cut: the direction, and the bytes that pass before. The last of
-/// what goes in is where nobody knows whether it was heard.
+/// Points at which a connection is cut: the direction, and the bytes that pass before. Where all
+/// of a request has gone in, or all but a byte of its answer has come, nobody knows whether it was
+/// heard.
 fn points(inward: u64, outward: u64) -> Vec<(&'static str, u64)> {
     if std::env::var_os("TOWPATH_KILL_ALL").is_none() {
         // Half of a request is worth a try where it is a long one.
         let half = (inward > 10_000).then_some(("in", inward / 2));
-        let others = [("in", inward), ("out", outward / 2)];
-        return half.into_iter().chain(others).collect();
+        // What is asked first, and there is nothing to ask, is half a line that says who speaks.
+        let answer = match inward {
+            0 => ("out", outward / 2),
+            _ => ("out", outward.saturating_sub(1)),
+        };
+        return half.into_iter().chain([("in", inward), answer]).collect();
     }
     let within = |bytes: u64| (0..=8).map(move |part| bytes * part / 8);
     let inward = within(inward).map(|at| ("in", at));
@@ -250,6 +255,7 @@ fn cut_everywhere(arguments: &[&str], prepare: impl Fn(&mut Linked) -> String, e
         for (way, at) in points(*inward, *outward) {
             let version = prepare(&mut linked);
             linked.channels();
+            let before = last_run(&linked, environment);
             linked.set("cut", format!("{} {way} {at}", number + 1));
             let said = linked.tow(arguments);
             linked.unset("cut");
@@ -261,6 +267,12 @@ fn cut_everywhere(arguments: &[&str], prepare: impl Fn(&mut Linked) -> String, e
                 linked.tow(arguments).expect(0);
             }
             whole(&linked.fixture, environment, &version).unwrap();
+            let after = last_run(&linked, environment);
+            assert_eq!(after, before + 1, "one run: {case}");
+            if *inward > 10_000 && at == inward / 2 {
+                let sent: u64 = linked.channels().iter().map(|channel| channel.1).sum();
+                assert!(sent < inward * 5 / 4, "{sent} bytes sent: {case}");
+            }
             let left = fs::read_dir(linked.fixture.state(environment).join("blobs/partial"));
             let left = left.map_or(0, |entries| entries.count());
             assert_eq!(left, 0, "{case}");
@@ -271,6 +283,11 @@ fn cut_everywhere(arguments: &[&str], prepare: impl Fn(&mut Linked) -> String, e
         "{arguments:?}: {} connections, {cases} cuts",
         channels.len()
     );
+}
+
+fn last_run(linked: &Linked, environment: &str) -> u64 {
+    let status = linked.fixture.seen(environment).unwrap();
+    status.ended.first().map_or(0, |ended| ended.run.0)
 }
 
 /// Text that does not compress, the same every time.
