@@ -21,7 +21,7 @@ WSTEST := target/wstest
 # Without those that only measure how long much data takes, and compression; `make tls CASES='"*"'` for all of them.
 CASES ?= '1.*' '2.*' '3.*' '4.*' '5.*' '6.*' '7.*' '10.*'
 
-.PHONY: help try test lint kill figures bench tls setup need clean
+.PHONY: help try test lint kill figures bench servers tls setup need clean
 
 help:
 	@echo "make try     rehearse FlowScope: local, staging, production, and back, under load"
@@ -31,6 +31,7 @@ help:
 	@echo "make figures run the tests that count, and show their counts"
 	@echo "make bench   slow: the gateway beside others, in one run"
 	@echo "make tls     slow: https beside an issuer, load, browsers and WebSocket suites of others"
+	@echo "make servers slow, as root: two servers on this machine, over a real sshd"
 	@echo "make setup   install what is missing (Debian, as root)"
 	@echo "make clean   remove what was built"
 
@@ -68,6 +69,20 @@ endef
 
 bench: need
 	bench/gateway
+
+# A real sshd, sudo, and namespaces, as root on Debian; installs what it needs of them.
+servers: need
+	@packages=; \
+	command -v sshd > /dev/null || test -x /usr/sbin/sshd || packages="$$packages openssh-server"; \
+	command -v sudo > /dev/null || packages="$$packages sudo"; \
+	command -v ip > /dev/null || packages="$$packages iproute2"; \
+	command -v curl > /dev/null || packages="$$packages curl"; \
+	if [ "$$(id -u)" != 0 ]; then echo "as root: make servers"; exit 1; fi; \
+	if [ -n "$$packages" ]; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$packages; \
+	fi
+	cargo build --locked -p tow --examples --bin tow
+	lab/servers target/debug/tow target/debug/examples/app target/debug/examples/next
 
 tls: need
 	@missing=; \

@@ -71,6 +71,7 @@ pub(crate) struct Shim {
     history: History,
     restarts: u32,
     last_exit: Option<Exit>,
+    stopped: bool,
     round: Duration,
 }
 
@@ -96,6 +97,7 @@ impl Shim {
             history: History::default(),
             restarts: 0,
             last_exit: None,
+            stopped: false,
             round: FIRST_ROUND,
             spec,
             stop_signal,
@@ -307,6 +309,7 @@ impl Shim {
             return;
         }
         self.log.remark("told to stop");
+        self.stopped = true;
         self.phase = Phase::Stopping { kill_at };
         self.signal_targets();
     }
@@ -384,6 +387,7 @@ impl Shim {
             cpu_ms: usage.cpu_ms + signals::reaped_cpu_ms(),
             rss_bytes: usage.rss_bytes,
             log: self.log.lost(),
+            stopped: self.stopped,
         }
     }
 

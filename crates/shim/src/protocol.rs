@@ -155,6 +155,9 @@ pub struct Status {
     pub rss_bytes: u64,
     /// What could not be written to the log.
     pub log: LogLoss,
+    /// It was told to stop, by request or by signal: what ended did not end by itself.
+    #[serde(default)]
+    pub stopped: bool,
 }
 
 /// Where the main child stands.

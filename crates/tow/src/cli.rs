@@ -103,7 +103,9 @@ pub enum Command {
     Gc(commands::Gc),
     /// Rehearse the whole way in a scratch folder, under the declared load.
     Rehearse(commands::Rehearse),
-    /// Work on this machine's agents.
+    /// Make a server ready for an environment, over ssh.
+    Setup(commands::Setup),
+    /// Work on agents, here and on servers.
     Server(commands::Server),
     /// Print the completion script of a shell.
     Completion(commands::Completion),
@@ -287,6 +289,27 @@ pub mod commands {
     }
 
     #[derive(Args)]
+    #[command(
+        after_help = "Examples:\n  tow setup -e staging --dry-run\n  tow setup -e staging\n  tow setup -e staging --user"
+    )]
+    pub struct Setup {
+        #[command(flatten)]
+        pub there: There,
+        /// For the ssh user alone: no root's rights, and ports above 1023.
+        #[arg(long)]
+        pub user: bool,
+        /// Do it without asking.
+        #[arg(short, long)]
+        pub yes: bool,
+        /// Where no systemd runs, start `tow server run` now.
+        #[arg(long)]
+        pub start: bool,
+        /// Program to install, instead of this one: for another processor or C library.
+        #[arg(long, value_name = "PATH")]
+        pub binary: Option<PathBuf>,
+    }
+
+    #[derive(Args)]
     pub struct Server {
         #[command(subcommand)]
         pub command: ServerCommand,
@@ -298,7 +321,13 @@ pub mod commands {
         Upgrade {
             #[command(flatten)]
             here: Here,
+            /// Program to bring to the environment's server, instead of this one.
+            #[arg(long, value_name = "PATH")]
+            binary: Option<PathBuf>,
         },
+        /// Keep an agent running for every environment of this machine; what a server starts when
+        /// it comes up.
+        Run,
         /// Keys that may deploy one environment, and nothing else.
         Key(Key),
     }

@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod backup;
+pub mod boot;
 pub mod build;
 pub mod certificate;
 pub mod clock;
@@ -17,5 +18,6 @@ pub mod manifest;
 pub mod migrate;
 pub mod release;
 pub mod resource;
+pub mod setup;
 pub mod state;
 pub mod supervise;

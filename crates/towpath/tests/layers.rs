@@ -26,6 +26,8 @@ const LAYERS: &[&[&str]] = &[
         "build",
         "load",
         "certificate",
+        "boot",
+        "setup",
     ],
     &["release"],
     &["agent"],

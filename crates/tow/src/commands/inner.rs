@@ -2,6 +2,7 @@
 
 use std::os::unix::process::CommandExt;
 
+use rustix::fs::Mode;
 use towpath::agent::api::Trouble;
 use towpath::agent::{End, Error, Options, serve};
 use towpath::diagnostic::Diagnostic;
@@ -49,6 +50,9 @@ pub fn gateway(arguments: &Gateway) -> Ending {
 pub async fn agent(arguments: &Serve) -> Ending {
     // A session of its own: it must not end with the terminal that happened to start it.
     let _ = rustix::process::setsid();
+    // Whatever the umask of whoever started it: what it writes is for nobody else to change.
+    let mask = rustix::process::umask(Mode::all());
+    rustix::process::umask(mask | Mode::from_raw_mode(0o022));
     let tow = std::env::current_exe().map_err(|error| failed(&error))?;
     let options = Options {
         app: arguments.app.clone(),

@@ -10,6 +10,7 @@ mod local;
 mod look;
 mod rehearse;
 mod server;
+mod setup;
 
 use std::process::ExitCode;
 
@@ -74,6 +75,7 @@ async fn dispatch(cli: &Cli) -> Ending {
         Command::Cancel(arguments) => deploy::cancel(cli, arguments).await,
         Command::Gc(arguments) => gc::gc(cli, arguments).await,
         Command::Rehearse(arguments) => rehearse::rehearse(cli, arguments).await,
+        Command::Setup(arguments) => setup::setup(cli, arguments).await,
         Command::Server(arguments) => server::server(cli, arguments).await,
         Command::Agent(arguments) => match (&arguments.command, &arguments.serve) {
             (Some(AgentCommand::Dial(arguments)), _) => dial::dial(cli, arguments).await,
@@ -100,6 +102,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Cancel(arguments) => arguments.json,
         Command::Gc(arguments) => arguments.there.json,
         Command::Rehearse(arguments) => arguments.json,
+        Command::Setup(arguments) => arguments.there.json,
         _ => false,
     }
 }

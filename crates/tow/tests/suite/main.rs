@@ -5,7 +5,9 @@
 #![allow(missing_docs, clippy::print_stdout)]
 #![allow(clippy::unwrap_used)] // in the helpers of tests as in the tests themselves
 
+mod access;
 mod again;
+mod boot;
 mod carry;
 mod contract;
 mod crash;
@@ -21,6 +23,7 @@ mod link;
 mod load;
 mod looking;
 mod machine;
+mod setup;
 mod snapshot;
 #[allow(dead_code)]
 mod tls_client;

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use crate::diagnostic::Diagnostic;
 use crate::id::InstanceId;
 use crate::release::{
-    Environment, GATEWAY, OpenRun, Step, StepState, Version, World, adopt_gateway,
+    Environment, GATEWAY, OpenRun, Step, StepState, Version, World, adopt_gateway, tend_gateway,
 };
+use crate::state::write_whole;
 
 /// Tends what the journal says is running; stops what no version knows.
 ///
@@ -25,6 +26,7 @@ pub(super) async fn adopt(world: &World) -> Result<(), Diagnostic> {
             let _ = world.supervisor.stop(&id, None).await;
         }
     }
+    forget_ends(world, &wanted);
     for version in versions(&now) {
         for (id, process) in
             version.processes(&world.environment, world.supervisor.places(), world.user)?
@@ -37,8 +39,26 @@ pub(super) async fn adopt(world: &World) -> Result<(), Diagnostic> {
     if let Some(listen) = &now.gateway {
         // A gateway that cannot be replaced serves on, and the next run will say so.
         let _ = adopt_gateway(world, listen, now.gateway_tls.as_deref()).await;
+        // One that cannot listen yet, because its address comes up after this agent, is tried again.
+        tend_gateway(world, listen, now.gateway_tls.as_deref());
     }
     Ok(())
+}
+
+/// On another boot of the machine than the last agent's, how instances ended is no longer of any
+/// account: the machine went down around them, in whatever order.
+fn forget_ends(world: &World, wanted: &BTreeSet<InstanceId>) {
+    let path = world.state().join("boot-id");
+    let boot = world.store.clock().boot_id();
+    if std::fs::read_to_string(&path).is_ok_and(|last| last == boot) {
+        return;
+    }
+    let places = world.supervisor.places();
+    for id in wanted {
+        let _ = std::fs::remove_file(places.run(id).join("exit.json"));
+    }
+    // Where it cannot be written, on a full disk, the next agent forgets once more.
+    let _ = write_whole(&path, boot.as_bytes());
 }
 
 /// The number of the run that launched an instance, from its id.

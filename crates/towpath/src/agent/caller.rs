@@ -1,9 +1,11 @@
 //! Who talks to the agent, and what they may ask.
 //!
-//! An operator may ask everything. A *key* is one that a server's ssh lets in for deployments alone:
+//! The agent's own user and root may ask everything; operators, who may do less by themselves than an
+//! agent of root, may not have it read or run what they name on its machine. A *key* is one that a server's ssh lets in for deployments alone:
 //! it comes over a socket of its own, so what it may do is decided here, and not by what it says. A
 //! route that is not named in [`Caller::may`] is none of its business.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -27,6 +29,8 @@ const LOGGED: &str = "its last lines:";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Caller {
     /// The agent's own user, or root.
+    Own,
+    /// A member of the group of operators, where the agent is root's.
     Operator,
     /// A key that may deploy, by its name.
     Key(String),
@@ -59,7 +63,7 @@ impl Caller {
     /// Whether it may ask that at all.
     pub(super) fn may(&self, action: Action) -> bool {
         match self {
-            Caller::Operator => true,
+            Caller::Own | Caller::Operator => true,
             Caller::Key(_) => matches!(
                 action,
                 Action::Hello
@@ -78,7 +82,7 @@ impl Caller {
     /// Under whose name the journal has what it does: a key's own, whatever it says.
     pub(super) fn actor(&self, said: String) -> String {
         match self {
-            Caller::Operator => said,
+            Caller::Own | Caller::Operator => said,
             Caller::Key(name) => format!("key {name}"),
         }
     }
@@ -86,9 +90,20 @@ impl Caller {
     /// A key begins what brings a release in, and nothing else.
     pub(super) fn admit(&self, asked: &Begin) -> Result<(), Failure> {
         match (self, &asked.what) {
-            (Caller::Operator, _)
+            // It would read a folder of this machine with the agent's rights.
+            (Caller::Operator, What::Up { .. }) => Err(self.refusal("run a source tree here")),
+            (Caller::Own | Caller::Operator, _)
             | (Caller::Key(_), What::Deploy { .. } | What::Promote { .. }) => Ok(()),
             (Caller::Key(_), _) => Err(self.refusal("begin this")),
+        }
+    }
+
+    /// Which program the agent becomes, with all its rights, is not for everybody to say.
+    pub(super) fn admit_program(&self, asked: &Path, installed: &Path) -> Result<(), Failure> {
+        match self {
+            Caller::Own => Ok(()),
+            Caller::Operator if asked == installed => Ok(()),
+            _ => Err(self.refusal("have the agent become another program than the installed one")),
         }
     }
 
@@ -104,10 +119,15 @@ impl Caller {
 
     /// What it is told that it may not.
     pub(super) fn refusal(&self, what: &str) -> Failure {
-        let who = self.actor("this connection".to_owned());
+        let who = self.actor("an operator".to_owned());
         forbidden(
             Diagnostic::error("agent::not-allowed", format!("{who} may not {what}"))
-                .note("it may bring a release into this environment, and follow that")
+                .note(match self {
+                    Caller::Key(_) => {
+                        "it may bring a release into this environment, and follow that"
+                    }
+                    _ => "only root may, on the machine itself",
+                })
                 .note("nothing was touched")
                 .help("have somebody do it who has the environment's own access"),
         )

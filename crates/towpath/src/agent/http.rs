@@ -74,7 +74,7 @@ async fn route(
         }
         Action::Logs => logs::answer(&agent.world, &query),
         Action::Exit => Ok(end(agent, End::Exit)),
-        Action::Upgrade => upgrade(agent, read(request).await?),
+        Action::Upgrade => upgrade(agent, caller, &read(request).await?),
     }
 }
 
@@ -183,12 +183,17 @@ fn end(agent: &Agent, how: End) -> Response<Body> {
     json(&())
 }
 
-fn upgrade(agent: &Agent, upgrade: api::Upgrade) -> Result<Response<Body>, Failure> {
+fn upgrade(
+    agent: &Agent,
+    caller: &Caller,
+    upgrade: &api::Upgrade,
+) -> Result<Response<Body>, Failure> {
+    caller.admit_program(&upgrade.tow, &agent.world.supervisor.places().tow)?;
     if !upgrade.tow.is_absolute() || !upgrade.tow.is_file() {
         return Err(wrong(format!(
             "`{}` is not a program's absolute path",
             upgrade.tow.display()
         )));
     }
-    Ok(end(agent, End::Become(upgrade.tow)))
+    Ok(end(agent, End::Become(upgrade.tow.clone())))
 }

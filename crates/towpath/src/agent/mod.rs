@@ -5,6 +5,7 @@
 //! stops what no version of the journal knows, takes over or replaces the gateway, and goes on
 //! with the run that a crash cut off.
 
+mod access;
 mod adopt;
 mod answer;
 pub mod api;
@@ -37,6 +38,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+pub use access::GROUP;
 pub use carry::Progress;
 pub use client::{Client, Error as ClientError, Lines, Linked};
 
@@ -45,6 +47,7 @@ use crate::diagnostic::Diagnostic;
 use crate::release::{SigningKey, World};
 use crate::state::{self, Blobs, Store};
 use crate::supervise::{Places, Supervisor, reap_inherited};
+use access::Access;
 use caller::Caller;
 use runs::Runs;
 
@@ -143,20 +146,21 @@ fn narrow(socket: &Path) -> PathBuf {
 pub async fn serve(options: Options) -> Result<End, Error> {
     reap_inherited();
     let runtime = Places::runtime_of(&options.state);
-    make_dirs(&options.state, &runtime)?;
+    let access = Access::of_this_machine();
+    make_dirs(&options.state, &runtime, access)?;
     let store = Store::open(&options.state, Clock::system()).map_err(Error::State)?;
     // The agent before, which ended just now, may have removed it when it found it empty.
-    make_dir(&runtime, 0o700).map_err(|error| Error::Io(runtime.clone(), error))?;
+    make_dirs(&options.state, &runtime, access)?;
     let agent = Arc::new(open(options, store, runtime.clone())?);
     adopt::adopt(&agent.world).await.map_err(Error::Journal)?;
     let path = runtime.join("agent.sock");
-    let bound = |path: &Path| bind(path).map_err(|error| Error::Io(path.to_owned(), error));
+    let bound = |path: &Path| bind(path, access).map_err(|error| Error::Io(path.to_owned(), error));
     let listeners = (bound(&path)?, bound(&narrow(&path))?);
     agent.runs.go_on(&agent.world);
     tokio::spawn(runs::close_windows(agent.world.clone(), agent.runs.clone()));
     tokio::spawn(runs::keep_tables(agent.world.clone()));
     tokio::spawn(certificates::keep(agent.world.clone()));
-    let end = accept(&agent, listeners).await;
+    let end = accept(&agent, listeners, access).await;
     for path in [&path, &narrow(&path)] {
         let _ = std::fs::remove_file(path);
     }
@@ -205,7 +209,7 @@ fn open(options: Options, store: Store, runtime: PathBuf) -> Result<Agent, Error
 
 /// Services may pass through to their builds, and nobody looks around: databases, backups, logs
 /// and the environments of instances are for the agent, and for whom they belong to.
-fn make_dirs(state: &Path, runtime: &Path) -> Result<(), Error> {
+fn make_dirs(state: &Path, runtime: &Path, access: Access) -> Result<(), Error> {
     let private = [
         "data",
         "backups",
@@ -219,12 +223,13 @@ fn make_dirs(state: &Path, runtime: &Path) -> Result<(), Error> {
     let open = [
         (state.to_owned(), 0o711),
         (state.join("builds"), 0o711),
-        (runtime.to_owned(), 0o700),
+        (runtime.to_owned(), access.modes().0),
     ];
     for (dir, mode) in open.into_iter().chain(private) {
         make_dir(&dir, mode).map_err(|error| Error::Io(dir, error))?;
     }
-    Ok(())
+    let given = access.give(runtime);
+    given.map_err(|error| Error::Io(runtime.to_owned(), error))
 }
 
 fn make_dir(path: &Path, mode: u32) -> std::io::Result<()> {
@@ -236,17 +241,23 @@ fn make_dir(path: &Path, mode: u32) -> std::io::Result<()> {
 }
 
 /// Bound beside and renamed, so that nobody connects before its mode is right.
-fn bind(path: &Path) -> std::io::Result<UnixListener> {
+fn bind(path: &Path, access: Access) -> std::io::Result<UnixListener> {
     let beside = path.with_extension("new");
     let _ = std::fs::remove_file(&beside);
     let listener = UnixListener::bind(&beside)?;
-    std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o600))?;
+    let mode = access.modes().1;
+    std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(mode))?;
+    access.give(&beside)?;
     std::fs::rename(&beside, path)?;
     Ok(listener)
 }
 
 /// The second listener is for keys.
-async fn accept(agent: &Arc<Agent>, listeners: (UnixListener, UnixListener)) -> End {
+async fn accept(
+    agent: &Arc<Agent>,
+    listeners: (UnixListener, UnixListener),
+    access: Access,
+) -> End {
     let mut talks = JoinSet::new();
     let end = loop {
         let end = agent
@@ -260,10 +271,10 @@ async fn accept(agent: &Arc<Agent>, listeners: (UnixListener, UnixListener)) -> 
         tokio::select! {
             () = agent.ends.notified() => {}
             Ok((stream, _)) = listeners.0.accept() => {
-                talks.spawn(converse(agent.clone(), stream, false));
+                talks.spawn(converse(agent.clone(), stream, access, false));
             }
             Ok((stream, _)) = listeners.1.accept() => {
-                talks.spawn(converse(agent.clone(), stream, true));
+                talks.spawn(converse(agent.clone(), stream, access, true));
             }
             Some(_) = talks.join_next() => {}
         }
@@ -278,16 +289,15 @@ async fn accept(agent: &Arc<Agent>, listeners: (UnixListener, UnixListener)) -> 
     end
 }
 
-/// Only the agent's own user, and root, are spoken to.
-async fn converse(agent: Arc<Agent>, mut stream: UnixStream, is_key: bool) {
-    let own = rustix::process::geteuid().as_raw();
+/// Whoever has no business here hears nothing.
+async fn converse(agent: Arc<Agent>, mut stream: UnixStream, access: Access, is_key: bool) {
     let Ok(peer) = stream.peer_cred() else { return };
-    if peer.uid() != own && peer.uid() != 0 {
+    let Some(caller) = access.caller(peer.uid()) else {
         return;
-    }
+    };
     let caller = match is_key {
         true => Caller::hear(&mut stream).await,
-        false => Some(Caller::Operator),
+        false => Some(caller),
     };
     let Some(caller) = caller else { return };
     let service = service_fn(move |request| http::answer(agent.clone(), caller.clone(), request));

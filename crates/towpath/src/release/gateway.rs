@@ -165,6 +165,11 @@ pub(super) fn keeps_address(
     Err(Refusal::Refused(diagnostic))
 }
 
+/// From now on the gateway is kept running; a second call changes nothing.
+pub fn tend_gateway(world: &World, listen: &str, listen_tls: Option<&str>) {
+    world.supervisor.tend(process(world, listen, listen_tls));
+}
+
 async fn answers(world: &World) -> Result<(), Diagnostic> {
     let deadline = Instant::now() + Duration::from_secs(10);
     while Client::new(socket(world, &world.version))

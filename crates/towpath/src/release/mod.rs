@@ -28,6 +28,7 @@ pub use executor::{Cancel, Outcome, resume};
 pub use fold::{Ended, Environment, Illegal, OpenRun, Phase, StepState, Warm, fold};
 pub use gateway::{
     GATEWAY, adopt_gateway, certificates, gateway, gateway_client, gateway_state, keep_table,
+    tend_gateway,
 };
 pub use key::{SigningKey, verify};
 pub use plan::{Operation, Plan, Sabotage};

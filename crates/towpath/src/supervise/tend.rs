@@ -105,7 +105,9 @@ async fn care(supervisor: Weak<Supervisor>, process: Process, health: Arc<Mutex<
 
 /// No shim answers: either it ended because it gave up, or somebody killed it.
 async fn revive(supervisor: &Arc<Supervisor>, process: &Process, health: &Mutex<Health>) {
-    if let Some(status) = supervisor.ended(&process.id) {
+    let ended = supervisor.ended(&process.id);
+    // A machine that goes down tells every shim to stop; after it came up they are wanted again.
+    if let Some(status) = ended.filter(|status| !status.stopped) {
         update(health, |health| {
             health.gave_up = true;
             health.healthy = Some(false);
