@@ -102,7 +102,7 @@ fn raw(fixture: &Fixture, greeting: &str, method: &str, path: &str) -> String {
 #[test]
 fn who_does_not_say_which_key_it_is_is_not_listened_to() {
     let fixture = Fixture::new();
-    fixture.status(STAGING);
+    fixture.agent(STAGING);
     let long = "x".repeat(1 << 20);
     for greeting in [
         "\n",

@@ -76,33 +76,38 @@ async fn bounded(
         .unwrap_or_else(|_| Err(format!("no answer within {} ms", limit.as_millis())))
 }
 
-/// The socket must be the instance's own: another process on its port would answer in its name.
 async fn tcp(port: u16, pids: &[u32]) -> Result<(), String> {
-    connect(port, pids).await.map(drop)
+    connect(port).await?;
+    own(port, pids).await
 }
 
-async fn connect(port: u16, pids: &[u32]) -> Result<TcpStream, String> {
+async fn connect(port: u16) -> Result<TcpStream, String> {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await;
+    stream.map_err(|error| match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
+        _ => error.to_string(),
+    })
+}
+
+/// The socket must be the instance's own: another process on its port would answer in its name. The kernel walks all
+/// connections of the machine for that, so it is asked only when there was an answer.
+async fn own(port: u16, pids: &[u32]) -> Result<(), String> {
     let seen = {
         let pids = pids.to_vec();
         tokio::task::spawn_blocking(move || owner(port, &pids)).await
     };
     match seen {
-        Ok(Owner::Own) => {}
-        Ok(Owner::Nobody) => return Err("nothing listens there".to_owned()),
-        Ok(Owner::Other(Some((pid, name)))) => {
-            return Err(format!(
-                "the port is taken by another process, {name} ({pid})"
-            ));
-        }
-        _ => return Err("the port is taken by another process".to_owned()),
+        Ok(Owner::Own) => Ok(()),
+        Ok(Owner::Nobody) => Err("nothing listens there any more".to_owned()),
+        Ok(Owner::Other(Some((pid, name)))) => Err(format!(
+            "the port is taken by another process, {name} ({pid})"
+        )),
+        _ => Err("the port is taken by another process".to_owned()),
     }
-    TcpStream::connect((Ipv4Addr::LOCALHOST, port))
-        .await
-        .map_err(|error| error.to_string())
 }
 
 async fn http(port: u16, path: &str, pids: &[u32]) -> Result<(), String> {
-    let mut stream = connect(port, pids).await?;
+    let mut stream = connect(port).await?;
     let request = format!(
         "GET {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nuser-agent: towpath-probe\r\nconnection: close\r\n\r\n"
     );
@@ -111,6 +116,7 @@ async fn http(port: u16, path: &str, pids: &[u32]) -> Result<(), String> {
         .await
         .map_err(|error| error.to_string())?;
     let answer = head(&mut stream).await;
+    own(port, pids).await?;
     let text = String::from_utf8_lossy(&answer);
     let status = text
         .strip_prefix("HTTP/1.")

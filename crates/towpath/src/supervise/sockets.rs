@@ -79,11 +79,15 @@ fn entries() -> impl Iterator<Item = (u16, u64)> {
     lines.into_iter()
 }
 
+/// Most lines are connections, and there may be tens of thousands: they are told apart before anything is parsed.
 fn entry(line: &str) -> Option<(u16, u64)> {
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let port = u16::from_str_radix(fields.get(1)?.rsplit(':').next()?, 16).ok()?;
-    let is_listening = *fields.get(3)? == "0A";
-    is_listening.then(|| Some((port, fields.get(9)?.parse().ok()?)))?
+    if !line.contains(" 0A ") {
+        return None;
+    }
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let port = u16::from_str_radix(fields.next()?.rsplit(':').next()?, 16).ok()?;
+    let is_listening = fields.nth(1)? == "0A";
+    is_listening.then(|| Some((port, fields.nth(5)?.parse().ok()?)))?
 }
 
 fn holds(pid: u32, inodes: &BTreeSet<u64>) -> bool {
