@@ -110,6 +110,12 @@ pub enum Skew {
 }
 
 impl Preface {
+    /// Whether it is `tow agent dial` that has answered, whatever was asked to run.
+    #[must_use]
+    pub fn begins(said: &str) -> bool {
+        said.starts_with(MARK)
+    }
+
     /// The line, with its end.
     #[must_use]
     pub fn line(&self) -> String {

@@ -6,7 +6,7 @@ use tokio::io::AsyncWriteExt;
 use towpath::agent::api::Trouble;
 use towpath::config::Server;
 use towpath::diagnostic::Diagnostic;
-use towpath::link::Ssh;
+use towpath::link::{Preface, Ssh};
 
 use super::Sent;
 use crate::out;
@@ -144,6 +144,15 @@ impl Far {
 
     /// The answer is not that of the script.
     pub fn not_understood(&self, said: &Said) -> Trouble {
+        if Preface::begins(&said.out) {
+            let text = format!("the key for {} may only deploy", self.server());
+            return Trouble {
+                exit: 4,
+                diagnostic: Diagnostic::error("agent::not-allowed", text)
+                    .note("it runs no other program there; nothing was touched")
+                    .help("have somebody do it who has the environment's own access"),
+            };
+        }
         let text = format!("what {} says of itself is not understood", self.server());
         Trouble {
             exit: 1,
