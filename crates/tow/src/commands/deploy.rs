@@ -1,8 +1,9 @@
 //! Bringing releases in, and going back.
 
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep;
 use towpath::agent::api::{
     Accepted, Begin, Begun, Offer, ReleaseStatus, RunStatus, Status, Trouble, What,
@@ -52,11 +53,12 @@ pub async fn act(act: Act<'_>) -> Ending {
         act.place.app.name,
         act.place.whereabouts()
     ));
-    let begun: Begun = act
-        .client
-        .post_again("/v1/runs", &act.begin)
-        .await
-        .map_err(ClientError::into_trouble)?;
+    // Listened for before there is a run: whoever is told to leave has to say what goes on without it.
+    let mut leaving = Leaving::listen();
+    let begun: Begun = tokio::select! {
+        begun = act.client.post_again("/v1/runs", &act.begin) => begun.map_err(ClientError::into_trouble)?,
+        () = leaving.told() => return Err(left(act.place, "what was asked for may go on")),
+    };
     if let Some(release) = begun.already {
         return tell_already(&act, &begun, release);
     }
@@ -66,7 +68,7 @@ pub async fn act(act: Act<'_>) -> Ending {
     if dry_run {
         return tell_plan(&begun, json);
     }
-    let course = follow_or_detach(&act, &begun).await?;
+    let course = follow_or_detach(&act, &begun, &mut leaving).await?;
     let serves = match course.exit() {
         0 if !act.json => serves(act.client).await,
         _ => String::new(),
@@ -107,16 +109,26 @@ fn tell_plan(begun: &Begun, json: bool) -> Ending {
 }
 
 /// Ctrl-C leaves, and so does a CI that ends its job: the run belongs to the agent.
-async fn follow_or_detach(act: &Act<'_>, begun: &Begun) -> Result<Course, Trouble> {
+async fn follow_or_detach(
+    act: &Act<'_>,
+    begun: &Begun,
+    leaving: &mut Leaving,
+) -> Result<Course, Trouble> {
     tokio::select! {
         course = follow(act.place, act.client, begun, tell(act.json)) => course,
-        () = told_to_leave() => {
-            let environment = &act.place.environment;
-            let text = format!("{} goes on without this command", begun.run);
-            let diagnostic = Diagnostic::warning("deploy::detached", text)
-                .help(format!("`tow status -e {environment}` shows it, `tow cancel -e {environment}` undoes it"));
-            Err(Trouble { exit: 1, diagnostic })
-        }
+        () = leaving.told() => Err(left(act.place, &format!("{} goes on", begun.run))),
+    }
+}
+
+fn left(place: &Place, what: &str) -> Trouble {
+    let environment = &place.environment;
+    let text = format!("{what} without this command");
+    let diagnostic = Diagnostic::warning("deploy::detached", text).help(format!(
+        "`tow status -e {environment}` shows it, `tow cancel -e {environment}` undoes it"
+    ));
+    Trouble {
+        exit: 1,
+        diagnostic,
     }
 }
 
@@ -133,19 +145,29 @@ async fn serves(client: &Client) -> String {
     told.unwrap_or_default()
 }
 
-/// SIGINT, SIGTERM or SIGHUP.
-async fn told_to_leave() {
-    let on = |kind: SignalKind| async move {
-        match signal(kind) {
-            Ok(mut signals) => drop(signals.recv().await),
-            // It ends the command at once then, and the run goes on all the same.
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = on(SignalKind::interrupt()) => {}
-        () = on(SignalKind::terminate()) => {}
-        () = on(SignalKind::hangup()) => {}
+/// SIGINT, SIGTERM and SIGHUP, from when it is made; one that cannot be listened for ends the command at once.
+struct Leaving([Option<Signal>; 3]);
+
+impl Leaving {
+    fn listen() -> Leaving {
+        let kinds = [
+            SignalKind::interrupt(),
+            SignalKind::terminate(),
+            SignalKind::hangup(),
+        ];
+        Leaving(kinds.map(|kind| signal(kind).ok()))
+    }
+
+    /// Returns when one of them came.
+    async fn told(&mut self) {
+        std::future::poll_fn(|context| {
+            let mut signals = self.0.iter_mut().flatten();
+            match signals.any(|signal| signal.poll_recv(context).is_ready()) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
     }
 }
 
