@@ -140,6 +140,27 @@ fn a_migration_that_commits_by_itself_is_refused_and_leaves_its_row_out() {
 }
 
 #[test]
+fn sql_reaches_no_other_file() {
+    for statement in [
+        "ATTACH 'OTHER' AS o; CREATE TABLE o.a (x);",
+        "COMMIT; ATTACH 'OTHER' AS o; CREATE TABLE o.a (x);",
+        "COMMIT; VACUUM INTO 'OTHER';",
+    ] {
+        let folder = Folder::with(&ONE);
+        let other = folder.0.join("other.db");
+        let sql = statement.replace("OTHER", &other.display().to_string());
+        std::fs::write(folder.0.join("0001_a.up.sql"), sql).unwrap();
+        let all = migrate::load(&folder.0).unwrap();
+        let outcome = migrate::up(&mut folder.db(), &all, 1);
+        assert!(
+            matches!(outcome, Err(Error::Sql { version: 1, .. })),
+            "{statement}: {outcome:?}"
+        );
+        assert!(!other.exists(), "{statement}");
+    }
+}
+
+#[test]
 fn a_down_that_leaves_something_does_not_pass_the_round_trip() {
     let good = Folder::with(&ONE);
     migrate::round_trip(&mut good.db(), &migrate::load(&good.0).unwrap()).unwrap();

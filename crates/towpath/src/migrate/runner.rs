@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use rusqlite::limits::Limit;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::{Error, Migration};
@@ -73,6 +74,7 @@ pub fn pending<'a>(
 /// # Errors
 /// At the first that fails; those before it stay, it leaves nothing.
 pub fn up(db: &mut Connection, migrations: &[Migration], now_ms: i64) -> Result<Vec<u64>, Error> {
+    confine(db)?;
     let mut done = Vec::new();
     for migration in pending(db, migrations)? {
         if up_one(db, migration, now_ms)? {
@@ -80,6 +82,13 @@ pub fn up(db: &mut Connection, migrations: &[Migration], now_ms: i64) -> Result<
         }
     }
     Ok(done)
+}
+
+/// Keeps SQL to its own file. It runs with the agent's rights: `ATTACH` and `VACUUM INTO`, which attaches what it writes,
+/// would reach every file of the machine that those reach.
+fn confine(db: &Connection) -> Result<(), Error> {
+    db.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
+    Ok(())
 }
 
 /// False when another runner applied it in the meantime.
@@ -113,6 +122,7 @@ fn up_one(db: &mut Connection, migration: &Migration, now_ms: i64) -> Result<boo
 /// # Errors
 /// [`Error::NoDown`], or at the first that fails.
 pub fn down(db: &mut Connection, migrations: &[Migration], versions: &[u64]) -> Result<(), Error> {
+    confine(db)?;
     let mut newest_first: Vec<u64> = versions.to_vec();
     newest_first.sort_unstable_by(|a, b| b.cmp(a));
     for version in newest_first {
