@@ -9,11 +9,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, setrlimit};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, Signal, geteuid, getrlimit, setrlimit};
 
 use crate::protocol::MARK;
 
@@ -91,7 +92,7 @@ impl Process {
         self.alive
             && self.pid != std::process::id()
             && (environment(self.pid).split(|&byte| byte == 0).any(wanted)
-                || real_time_limit(self.pid) == Some(tag(mark)))
+                || real_time_limit(self.pid) == Some(tag(mark)) && is_ours(self.pid))
     }
 
     /// Sends a signal to this very process, never to a later one with its number.
@@ -143,6 +144,13 @@ pub(crate) fn set_real_time_limit(tag: Option<u64>) {
     let maximum = getrlimit(Resource::Rttime).maximum;
     let current = tag.or(maximum);
     let _ = setrlimit(Resource::Rttime, Rlimit { current, maximum });
+}
+
+/// Anybody may read anybody's limits, and take a tag for his own: only root's sweep looks at other users' processes.
+fn is_ours(pid: u32) -> bool {
+    let user = geteuid();
+    user.is_root()
+        || fs::metadata(format!("/proc/{pid}")).is_ok_and(|found| found.uid() == user.as_raw())
 }
 
 fn real_time_limit(pid: u32) -> Option<u64> {

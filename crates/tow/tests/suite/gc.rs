@@ -59,6 +59,11 @@ fn what_no_way_back_needs_is_removed_and_the_rest_stays() {
         collect(&fixture, &[]).removed.is_empty(),
         "a fresh blob was taken for old"
     );
+    // One that is still coming in, over a slow link.
+    let part = fixture.state(STAGING).join("blobs/partial/part");
+    fs::create_dir_all(part.parent().unwrap()).unwrap();
+    fs::write(&part, "half of it").unwrap();
+    let before: BTreeSet<String> = before.into_iter().chain(["partial".to_owned()]).collect();
     hours_pass(&fixture);
     let would = collect(&fixture, &["--dry-run"]);
     assert_eq!(
@@ -74,6 +79,7 @@ fn what_no_way_back_needs_is_removed_and_the_rest_stays() {
         names(&fixture, "blobs").len() + done.removed.len(),
         before.len()
     );
+    assert!(part.exists(), "what is still coming in was removed");
     let said = fixture.tow(&["rollback", "r1", "-e", STAGING]).expect(4);
     assert!(said.err.contains("release::removed"), "{}", said.err);
     whole(&fixture, STAGING, "v4").unwrap();
@@ -107,9 +113,9 @@ fn what_a_kill_in_the_middle_left_is_removed_the_next_time() {
 /// Releases that failed are newer than the one to go back to, which nothing but its past holds.
 #[test]
 fn the_release_to_go_back_to_stays_when_newer_ones_failed() {
-    let mut fixture = deployed(1, 1);
+    let mut fixture = deployed(2, 1);
     fixture.write("worker-mode", "die");
-    for _ in 0..2 {
+    for _ in 0..3 {
         fixture.commit();
         fixture.tow(&DEPLOY).expect(5);
     }
@@ -117,8 +123,8 @@ fn the_release_to_go_back_to_stays_when_newer_ones_failed() {
     fixture.down(STAGING);
     hours_pass(&fixture);
     let done = collect(&fixture, &[]);
-    assert_eq!(done.kept, [ReleaseId(1), ReleaseId(3)]);
-    assert_eq!(names(&fixture, "builds").len(), 2);
+    assert_eq!(done.kept, [ReleaseId(1), ReleaseId(3), ReleaseId(4)]);
+    assert_eq!(names(&fixture, "builds").len(), 3);
     fixture.tow(&["rollback", "-e", STAGING]).expect(0);
     whole(&fixture, STAGING, "v1").unwrap();
     fixture.down(STAGING);

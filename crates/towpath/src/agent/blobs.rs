@@ -20,6 +20,8 @@ pub(super) const HAVE: &str = "towpath-have";
 /// Whether it is here, and how large it is; if not, how much of it is.
 pub(super) fn look(agent: &Agent, digest: Digest) -> Response<Body> {
     let blobs = &agent.world.blobs;
+    // Who asks will not send it, so it is not to be taken for forgotten from now on.
+    let _ = blobs.has_for_use(digest);
     match std::fs::metadata(blobs.path(digest)) {
         Ok(found) => with(
             Response::new(full(Bytes::new())),
@@ -87,7 +89,7 @@ pub(super) async fn receive(
     query: &str,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Failure> {
-    if agent.world.blobs.has(digest) {
+    if agent.world.blobs.has_for_use(digest) {
         return Ok(json(&digest));
     }
     let offset = number(query, "offset")?;

@@ -106,7 +106,11 @@ async fn begin(
     }
     caller.admit(&asked)?;
     asked.actor = caller.actor(asked.actor);
-    Ok(json(&runs::begin(&agent.world, &agent.runs, asked).await?))
+    // A connection that breaks takes its own task with it, but not what it has asked for: half a plan would go on
+    // unpacking beside the next attempt.
+    let (world, runs) = (agent.world.clone(), agent.runs.clone());
+    let begun = tokio::spawn(async move { runs::begin(&world, &runs, asked).await });
+    Ok(json(&begun.await.map_err(|_| failed(runs::panicked()))??))
 }
 
 async fn cancel(

@@ -186,7 +186,8 @@ fn open(options: Options, store: Store, runtime: PathBuf) -> Result<Agent, Error
         tow: options.tow,
     };
     let blobs = Blobs::new(&state);
-    blobs.tidy(store.clock().wall_ms(), FORGOTTEN_MS);
+    blobs.tidy();
+    blobs.forget_parts(store.clock().wall_ms(), FORGOTTEN_MS);
     let world = World {
         app: options.app,
         environment: options.environment,

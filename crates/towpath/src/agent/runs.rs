@@ -114,7 +114,7 @@ impl Drop for Claim {
 async fn drive(world: Arc<World>, claim: Claim) {
     loop {
         match release::resume(&world, &claim.cancel).await {
-            Ok(Outcome::Done) => return tidy(&world, claim).await,
+            Ok(Outcome::Done | Outcome::Undone(_)) => return tidy(&world, claim).await,
             Ok(_) => return,
             Err(_) => {}
         }
@@ -126,8 +126,10 @@ async fn drive(world: Arc<World>, claim: Claim) {
     }
 }
 
-/// After a run that went well. What cannot be removed now is found the next time.
+/// After a run that has ended. What cannot be removed now is found the next time.
 async fn tidy(world: &Arc<World>, claim: Claim) {
+    let now = world.store.clock().wall_ms();
+    world.blobs.forget_parts(now, super::FORGOTTEN_MS);
     let looked = set_aside(world, claim).await;
     if let Ok((_, doomed)) = looked {
         tokio::task::spawn_blocking(move || release::remove(&doomed));
@@ -149,7 +151,7 @@ async fn set_aside(
     looked.await.unwrap_or_else(|_| Err(panicked()))
 }
 
-fn panicked() -> Diagnostic {
+pub(super) fn panicked() -> Diagnostic {
     Diagnostic::error("agent::panicked", "it panicked; this is a bug")
 }
 

@@ -173,9 +173,10 @@ fn lock(states: &Path) -> Result<File, Error> {
         });
     }
     let pid = format!("{}\n", std::process::id());
-    file.set_len(0)
-        .and_then(|()| file.write_all(pid.as_bytes()))
-        .map_err(io)?;
+    // On a full disk whoever comes second is not told who was first; the lock is what counts.
+    let _ = file
+        .set_len(0)
+        .and_then(|()| file.write_all(pid.as_bytes()));
     Ok(file)
 }
 

@@ -1,6 +1,7 @@
 //! Requests to an issuer: HTTP/1.1 over TLS, a connection each.
 
 use std::io;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,13 +43,25 @@ impl Http {
     }
 }
 
+/// Most bytes of a file of roots.
+const ROOTS_LIMIT: u64 = 256 << 10;
+
+/// A regular file of a sane size: a manifest names it, and it is read in the agent.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let found = std::fs::metadata(path)?;
+    if !found.is_file() || found.len() > ROOTS_LIMIT {
+        return Err(io::Error::other("it is no file of certificates"));
+    }
+    std::fs::read(path)
+}
+
 /// Who may sign for the issuer's own name.
 fn roots(acme: &Acme) -> Result<RootCertStore, Error> {
     let Some(path) = &acme.ca else {
         return Ok(webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect());
     };
     let io = |error: io::Error| Error::Io(path.clone(), error);
-    let text = std::fs::read(path).map_err(io)?;
+    let text = read(path).map_err(io)?;
     let mut roots = RootCertStore::empty();
     for one in CertificateDer::pem_slice_iter(&text) {
         let one = one.map_err(|error| io(io::Error::other(error.to_string())))?;

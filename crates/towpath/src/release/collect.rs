@@ -24,6 +24,8 @@ const FRESH: i64 = 3600;
 const DOOMED: &str = ".gc-";
 /// As `keep` says by default.
 const KEEP: usize = 5;
+/// The folder of blobs that are still coming in.
+const PARTS: &str = "partial";
 
 /// Something that is not needed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +74,8 @@ pub fn garbage(world: &World) -> Result<Collected, Diagnostic> {
     let is_garbage = |kind: &str, path: &Path, name: &str| match kind {
         _ if name.starts_with(DOOMED) => true,
         "build" => !needed.builds.contains(name),
+        // What is still coming in has an age of its own.
+        "blob" if name == PARTS => false,
         "blob" => !needed.blobs.contains(name) && stale(path),
         _ => run_of(name).is_some_and(|run| !needed.backups.contains(&run)),
     };
@@ -151,7 +155,8 @@ fn needed(world: &World, now: &Environment) -> Result<Needed, Diagnostic> {
         })
     });
     let records: Vec<(ReleaseId, Record)> = records.collect::<Result<_, _>>()?;
-    let keep = keep(world, now, &records);
+    // Less than two would leave no way back once the window is over.
+    let keep = keep(world, now, &records).max(2);
     let releases = releases(now, &records, keep);
     let kept = records.iter().filter(|(id, _)| releases.contains(id));
     let (mut builds, mut blobs) = (BTreeSet::new(), BTreeSet::new());

@@ -313,7 +313,7 @@ impl Planning<'_> {
         };
         let command = self.layout.boot_line();
         format!(
-            "[Unit]\nDescription=Towpath: environments of this machine\n{network}\n\
+            "[Unit]\nDescription=Towpath: environments of this machine\nStartLimitIntervalSec=0\n{network}\n\
              [Service]\nExecStart={command}\nRestart=always\nRestartSec=1\nKillMode=process\n\
              Delegate=yes\nOOMPolicy=continue\nTasksMax=infinity\nLimitNOFILE=524288\n\n\
              [Install]\nWantedBy={target}\n"

@@ -59,25 +59,25 @@ impl Blobs {
         Partial::open(self, digest, offset)
     }
 
-    /// Removes what crashes have left, and parts of blobs that nobody has gone on with for `age_ms`.
-    /// Only while nothing is being written.
-    pub fn tidy(&self, now_ms: i64, age_ms: i64) {
-        let entries = |dir: &Path| {
-            let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-            entries.map(|entry| entry.path()).collect::<Vec<_>>()
-        };
+    /// Removes what crashes have left. Only while nothing is being written.
+    pub fn tidy(&self) {
         let cut_off = |path: &PathBuf| {
             let name = path.file_name().unwrap_or_default();
             name.to_string_lossy().starts_with("incoming-")
         };
+        for path in entries(&self.dir).into_iter().filter(cut_off) {
+            // One that stays takes room, and no more.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    /// Removes parts of blobs that nobody has gone on with for `age_ms`.
+    pub fn forget_parts(&self, now_ms: i64, age_ms: i64) {
         let old = |path: &PathBuf| {
             use std::os::unix::fs::MetadataExt;
             std::fs::metadata(path).is_ok_and(|found| found.mtime() * 1000 < now_ms - age_ms)
         };
-        let left = entries(&self.dir).into_iter().filter(cut_off);
-        let parts = entries(&self.dir.join("partial")).into_iter().filter(old);
-        for path in left.chain(parts) {
-            // One that stays takes room, and no more.
+        for path in entries(&self.dir.join("partial")).into_iter().filter(old) {
             let _ = std::fs::remove_file(path);
         }
     }
@@ -209,4 +209,9 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 /// From the file system.
 pub fn sync_dir(dir: &Path) -> std::io::Result<()> {
     File::open(dir)?.sync_all()
+}
+
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
 }

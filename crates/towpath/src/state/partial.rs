@@ -171,10 +171,11 @@ mod tests {
         blobs.receive(digest, 0).unwrap().add(b"abc").unwrap();
         std::fs::write(folder.0.join("blobs/incoming-1"), b"x").unwrap();
         let now = crate::clock::Clock::system().wall_ms();
-        blobs.tidy(now, 60_000);
+        blobs.tidy();
+        blobs.forget_parts(now, 60_000);
         assert_eq!(blobs.has_part(digest), 3);
         assert!(!folder.0.join("blobs/incoming-1").exists());
-        blobs.tidy(now + 3_600_000, 60_000);
+        blobs.forget_parts(now + 3_600_000, 60_000);
         assert_eq!(blobs.has_part(digest), 0);
     }
 }
