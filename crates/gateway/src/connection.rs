@@ -1,4 +1,4 @@
-//! A client's connection: its bytes are looked at before hyper parses them, and a client that does not read is left.
+//! A client's connection: its bytes are looked at before hyper parses them, and there is a limit to how many there are.
 //!
 //! Over TLS the bytes looked at are those that were inside; HTTP/2 has frames of its own, and they are not looked at.
 
@@ -7,24 +7,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
-use tokio::time::Sleep;
 
 use crate::framing::Framing;
 
-/// Longest time a client may take none of the bytes there are for it.
-const WRITE_STALL: Duration = Duration::from_secs(30);
-
-/// A client's socket as hyper drives it.
+/// A client's connection as hyper drives it.
 pub(crate) struct ClientIo<S> {
     stream: S,
     /// None where nothing is to be looked at.
     framing: Option<Framing>,
-    stall: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> ClientIo<S> {
@@ -33,7 +27,6 @@ impl<S> ClientIo<S> {
         Self {
             stream,
             framing: Some(Framing::default()),
-            stall: None,
         }
     }
 
@@ -42,25 +35,7 @@ impl<S> ClientIo<S> {
         Self {
             stream,
             framing: None,
-            stall: None,
         }
-    }
-
-    /// Pass a write's result on; a write that has been pending for too long fails.
-    fn watch<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        result: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if result.is_ready() {
-            self.stall = None;
-            return result;
-        }
-        let stall = self
-            .stall
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_STALL)));
-        ready!(stall.as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
@@ -89,8 +64,7 @@ impl<S: AsyncWrite + Unpin> Write for ClientIo<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.watch(cx, result)
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -110,8 +84,7 @@ impl<S: AsyncWrite + Unpin> Write for ClientIo<S> {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
-        self.watch(cx, result)
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::rustls::server::Acceptor;
 use tokio_rustls::server::TlsStream;
@@ -13,6 +12,7 @@ use tokio_rustls::server::TlsStream;
 use crate::certificate::Certificate;
 use crate::keyring::Keyring;
 use crate::metrics::{Failure, Metrics};
+use crate::socket::Socket;
 
 /// Time for a whole handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -21,7 +21,7 @@ const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
 /// What was agreed on.
 pub(crate) struct Secured {
-    pub(crate) stream: TlsStream<TcpStream>,
+    pub(crate) stream: TlsStream<Socket>,
     pub(crate) session: Session,
     pub(crate) http2: bool,
 }
@@ -42,11 +42,7 @@ impl Session {
 }
 
 /// Shake hands; none when it failed, and the client was told why.
-pub(crate) async fn shake(
-    stream: TcpStream,
-    keyring: &Keyring,
-    metrics: &Metrics,
-) -> Option<Secured> {
+pub(crate) async fn shake(stream: Socket, keyring: &Keyring, metrics: &Metrics) -> Option<Secured> {
     match tokio::time::timeout(HANDSHAKE, attempt(stream, keyring)).await {
         Ok(Ok(Some(secured))) => Some(secured),
         Ok(Ok(None)) => {
@@ -60,7 +56,7 @@ pub(crate) async fn shake(
     }
 }
 
-async fn attempt(stream: TcpStream, keyring: &Keyring) -> io::Result<Option<Secured>> {
+async fn attempt(stream: Socket, keyring: &Keyring) -> io::Result<Option<Secured>> {
     let mut start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
     let name = start.client_hello().server_name().map(str::to_owned);
     let Some(certificate) = keyring.find(name.as_deref()) else {

@@ -30,6 +30,7 @@ mod process;
 mod proxy;
 mod random;
 mod request;
+mod socket;
 mod store;
 mod streams;
 mod table;
@@ -40,5 +41,5 @@ mod tunnel;
 mod validity;
 mod worker;
 
-pub use process::{Error, Options, Secure, run};
+pub use process::{Error, Limits, Options, Secure, run, run_within};
 pub use trust::is_network;

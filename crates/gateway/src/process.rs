@@ -60,6 +60,21 @@ pub struct Secure {
     pub listeners: usize,
 }
 
+/// How long a client is waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Longest time a client may take none of what there is for it, on its connection or on a stream of HTTP/2.
+    pub stall: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            stall: Duration::from_secs(30),
+        }
+    }
+}
+
 /// Why a gateway did not start, or broke.
 #[derive(Debug)]
 pub enum Error {
@@ -94,6 +109,14 @@ impl std::error::Error for Error {}
 /// # Errors
 /// When it cannot start; nothing was served then.
 pub fn run(options: Options) -> Result<(), Error> {
+    run_within(options, Limits::default())
+}
+
+/// Be a gateway with limits of one's own.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_within(options: Options, limits: Limits) -> Result<(), Error> {
     let listeners = listen::inherited().map_err(Error::Listener)?;
     if listeners.is_empty() {
         return Err(Error::NoListeners);
@@ -120,6 +143,7 @@ pub fn run(options: Options) -> Result<(), Error> {
         metrics: (0..threads).map(|_| Arc::default()).collect(),
         // A client's connection may need one to an instance.
         connections: Connections::new(descriptors.saturating_sub(64) / 2),
+        limits,
         phase: watch::Sender::new(Phase::Serving),
     };
     let workers = crew.start(listeners).map_err(Error::Thread)?;
@@ -149,6 +173,7 @@ struct Crew {
     /// One a thread.
     metrics: Vec<Arc<Metrics>>,
     connections: Arc<Connections>,
+    limits: Limits,
     phase: watch::Sender<Phase>,
 }
 
@@ -166,6 +191,7 @@ impl Crew {
                 traffic: Arc::clone(&self.traffic),
                 metrics: Arc::clone(metrics),
                 connections: Arc::clone(&self.connections),
+                limits: self.limits,
                 phase: self.phase.subscribe(),
             };
             thread::Builder::new()
@@ -197,6 +223,7 @@ async fn live(desk: Desk, crew: Crew, version: String, store: Store) -> io::Resu
         traffic,
         metrics,
         connections,
+        limits: _,
         phase,
     } = crew;
     let keeper = Keeper::new(traffic, front, metrics, version, store);

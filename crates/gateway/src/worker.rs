@@ -22,8 +22,10 @@ use crate::front::Front;
 use crate::handshake;
 use crate::metrics::{Failure, Metrics};
 use crate::pool::Pool;
+use crate::process::Limits;
 use crate::proxy::Client;
 use crate::request::{HEADERS, Peer};
+use crate::socket::Socket;
 use crate::traffic::{Door, Traffic};
 
 /// Time for a whole head, and for an idle connection to say something.
@@ -60,6 +62,7 @@ pub(crate) struct Worker {
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) connections: Arc<Connections>,
+    pub(crate) limits: Limits,
     pub(crate) phase: watch::Receiver<Phase>,
 }
 
@@ -85,6 +88,7 @@ impl Worker {
                 listener: tokio::net::TcpListener::from_std(listener)?,
                 line: Rc::clone(&line),
                 connections: Arc::clone(&self.connections),
+                limits: self.limits,
                 phase: self.phase.clone(),
             });
             spawn_local(acceptor.always());
@@ -109,6 +113,7 @@ struct Acceptor {
     listener: tokio::net::TcpListener,
     line: Rc<Line>,
     connections: Arc<Connections>,
+    limits: Limits,
     phase: watch::Receiver<Phase>,
 }
 
@@ -151,6 +156,7 @@ impl Acceptor {
             session: None,
             streams: Rc::default(),
         };
+        let stream = Socket::new(stream, self.limits.stall);
         // A panic ends its task, hence this connection, and nothing else.
         if self.secure {
             spawn_local(secure(stream, client));
@@ -160,7 +166,7 @@ impl Acceptor {
     }
 }
 
-async fn secure(stream: TcpStream, mut client: Client) {
+async fn secure(stream: Socket, mut client: Client) {
     let Line { front, metrics, .. } = &*client.line;
     let Some(secured) = handshake::shake(stream, &front.keyring, metrics).await else {
         return;

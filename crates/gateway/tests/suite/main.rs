@@ -13,6 +13,7 @@ mod http2;
 mod instances;
 mod requests;
 mod restart;
+mod stall;
 mod streams;
 mod switch;
 mod tls;

@@ -22,7 +22,7 @@ use towpath_gateway::api::{Apply, CertificateState, Front, Table};
 use towpath_gateway::certificate;
 
 use crate::client::Conn;
-use crate::support::{Folder, Process};
+use crate::support::{Bounds, Folder, Process};
 
 /// Who signs the certificates of a test.
 pub struct Authority {
@@ -98,11 +98,17 @@ pub struct SecureGateway {
 impl SecureGateway {
     /// One with certificates for these hosts, and plain requests served as they are.
     pub async fn serving(hosts: &[&str], table: Table) -> Self {
+        Self::within(hosts, table, Bounds::default()).await
+    }
+
+    /// The same, with bounds of the test's own.
+    pub async fn within(hosts: &[&str], table: Table, bounds: Bounds<'_>) -> Self {
         let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let folder = Folder::new();
         std::fs::create_dir(folder.path().join("certificates")).unwrap();
         let authority = Authority::new();
-        let process = Process::secure(&listeners, &folder.path().join("c"), folder.path()).await;
+        let socket = folder.path().join("c");
+        let process = Process::secure_within(&listeners, &socket, folder.path(), bounds).await;
         let [plain, secure] = listeners.each_ref().map(|one| one.local_addr().unwrap());
         let gateway = Self {
             process,

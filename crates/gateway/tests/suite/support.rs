@@ -47,6 +47,22 @@ impl Drop for Folder {
     }
 }
 
+/// What a gateway may have and how long it waits.
+pub struct Bounds<'a> {
+    /// As `ulimit -n` in a shell is told.
+    pub descriptors: &'a str,
+    pub stall_ms: u64,
+}
+
+impl Default for Bounds<'_> {
+    fn default() -> Self {
+        Self {
+            descriptors: "$(ulimit -Hn)",
+            stall_ms: 30_000,
+        }
+    }
+}
+
 /// A gateway process; killed when dropped.
 pub struct Process {
     child: Child,
@@ -67,24 +83,42 @@ impl Process {
         descriptors: &str,
     ) -> Self {
         let plain = Stdio::from(OwnedFd::from(listener.try_clone().unwrap()));
-        Self::given([plain, Stdio::inherit()], 1, &[socket, state], descriptors).await
+        let bounds = Bounds {
+            descriptors,
+            ..Bounds::default()
+        };
+        Self::given([plain, Stdio::inherit()], 1, &[socket, state], bounds).await
     }
 
     /// Start one with a second listener, for TLS.
     pub async fn secure(listeners: &[TcpListener; 2], socket: &Path, folder: &Path) -> Self {
+        Self::secure_within(listeners, socket, folder, Bounds::default()).await
+    }
+
+    /// The same, with bounds of the test's own.
+    pub async fn secure_within(
+        listeners: &[TcpListener; 2],
+        socket: &Path,
+        folder: &Path,
+        bounds: Bounds<'_>,
+    ) -> Self {
         let given = listeners
             .each_ref()
             .map(|one| Stdio::from(OwnedFd::from(one.try_clone().unwrap())));
         let paths = [socket, &folder.join("state"), &folder.join("certificates")];
-        Self::given(given, 2, &paths, "$(ulimit -Hn)").await
+        Self::given(given, 2, &paths, bounds).await
     }
 
     async fn given(
         listeners: [Stdio; 2],
         count: usize,
         paths: &[&Path],
-        descriptors: &str,
+        bounds: Bounds<'_>,
     ) -> Self {
+        let Bounds {
+            descriptors,
+            stall_ms,
+        } = bounds;
         let [first, second] = listeners;
         let gateway = std::env::current_exe()
             .unwrap()
@@ -104,6 +138,7 @@ impl Process {
             .arg("2")
             .args(paths.get(2))
             .args(paths.get(2).map(|_| "1"))
+            .env("GATEWAY_STALL_MS", stall_ms.to_string())
             .stdin(first)
             .stdout(second)
             .spawn()
