@@ -24,6 +24,9 @@ use crate::place::{App, Place};
 use crate::progress::Carrying;
 use crate::{connect, out, times};
 
+/// Times that an agent on this machine is started anew for the same asking.
+const TRIES: u32 = 3;
+
 /// A run to begin and to follow.
 pub struct Act<'a> {
     /// Where.
@@ -56,7 +59,7 @@ pub async fn act(act: Act<'_>) -> Ending {
     // Listened for before there is a run: whoever is told to leave has to say what goes on without it.
     let mut leaving = Leaving::listen();
     let begun: Begun = tokio::select! {
-        begun = act.client.post_again("/v1/runs", &act.begin) => begun.map_err(ClientError::into_trouble)?,
+        begun = begin(&act) => begun.map_err(ClientError::into_trouble)?,
         () = leaving.told() => return Err(left(act.place, "what was asked for may go on")),
     };
     if let Some(release) = begun.already {
@@ -75,6 +78,21 @@ pub async fn act(act: Act<'_>) -> Ending {
     };
     tell_course(&act, &course, &serves);
     Ok(course.exit())
+}
+
+/// Asks for the run, and again when the agent dies before its answer: the token says that it is the same.
+async fn begin(act: &Act<'_>) -> Result<Begun, ClientError> {
+    let mut tries = 0;
+    loop {
+        match act.client.post_again("/v1/runs", &act.begin).await {
+            Err(error) if error.is_passing() && !act.client.is_linked() && tries < TRIES => {
+                tries += 1;
+                sleep(Duration::from_millis(100)).await;
+                connect::again(act.place).await;
+            }
+            ended => return ended,
+        }
+    }
 }
 
 fn tell_already(act: &Act<'_>, begun: &Begun, release: ReleaseId) -> Ending {

@@ -24,7 +24,7 @@ fn served() -> Fixture {
 fn fails(fixture: &mut Fixture, name: &str, from: &str, to: &str) {
     assert!(MANIFEST.contains(from), "{from}");
     // Those that never answer are not waited for as long as good ones.
-    let manifest = MANIFEST.replace("within = \"20s\"", "within = \"2s\"");
+    let manifest = MANIFEST.replace("within = \"60s\", timeout = \"10s\"", "within = \"2s\"");
     fixture.manifest(&manifest.replace(from, to));
     fixture.commit();
     let said = fixture.tow(&DEPLOY);

@@ -33,7 +33,7 @@ build = "true"
 run = "APP web"
 env = { DATA = "DATA" }
 needs = ["db"]
-ready = { http = "/health", every = "20ms", within = "20s" }
+ready = { http = "/health", every = "20ms", within = "60s", timeout = "10s" }
 replicas = 2
 
 [services.worker]
