@@ -299,10 +299,20 @@ fn resources(root: &Reader<'_>) -> BTreeMap<String, Resource> {
 }
 
 fn resource(reader: &Reader<'_>) -> Resource {
-    reader.at("kind").text();
-    let folder = reader.at("migrate").at("folder").text();
+    let kind = match reader.at("kind").text() {
+        Some("postgres") => ResourceKind::Postgres,
+        Some("redis") => ResourceKind::Redis,
+        _ => ResourceKind::Sqlite,
+    };
+    let migrate = reader.at("migrate");
+    let folder = migrate.at("folder").text().map(PathBuf::from);
+    let run = migrate.at("run").text().map(str::to_owned);
+    let on_start = !migrate.at("on_start").is_absent() && migrate.at("on_start").flag(false);
     Resource {
-        kind: ResourceKind::Sqlite,
-        migrate: folder.map(PathBuf::from),
+        kind,
+        migrate: folder
+            .map(Migrate::Folder)
+            .or(run.map(Migrate::Run))
+            .or(on_start.then_some(Migrate::OnStart)),
     }
 }

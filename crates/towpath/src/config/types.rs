@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -259,8 +259,31 @@ pub enum Part {
 pub struct Resource {
     /// What it is.
     pub kind: ResourceKind,
-    /// Folder of our migrations below the manifest's, if any.
-    pub migrate: Option<PathBuf>,
+    /// How its schema comes about, if anybody cares for it.
+    pub migrate: Option<Migrate>,
+}
+
+/// How the schema of a database comes about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Migrate {
+    /// Folder of our migrations, below the manifest's.
+    Folder(PathBuf),
+    /// Shell command of a foreign migrator.
+    Run(String),
+    /// The application migrates it itself when it starts.
+    OnStart,
+}
+
+impl Resource {
+    /// The folder of our migrations, where the schema is ours to bring about.
+    #[must_use]
+    pub fn migrations(&self) -> Option<&Path> {
+        match &self.migrate {
+            Some(Migrate::Folder(folder)) => Some(folder),
+            _ => None,
+        }
+    }
 }
 
 /// Kinds of resource.
@@ -269,6 +292,10 @@ pub struct Resource {
 pub enum ResourceKind {
     /// A file in the environment's data folder.
     Sqlite,
+    /// PostgreSQL.
+    Postgres,
+    /// Redis.
+    Redis,
 }
 
 /// Load that the application declares for its rehearsals.

@@ -271,7 +271,7 @@ fn steps_of_data(
 ) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     for (name, resource) in &config.resources {
-        let versions = match &resource.migrate {
+        let versions = match resource.migrations() {
             Some(folder) => pending(world, name, &prepared.root.join(folder))?,
             None => Vec::new(),
         };

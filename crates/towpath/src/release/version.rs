@@ -195,6 +195,8 @@ impl Version {
             return match (&resource.kind, attribute) {
                 (ResourceKind::Sqlite, "path") => sqlite::path(state, name).display().to_string(),
                 (ResourceKind::Sqlite, _) => sqlite::url(state, name),
+                // The table of keys lets no manifest name them yet.
+                (ResourceKind::Postgres | ResourceKind::Redis, _) => String::new(),
             };
         }
         let port = self

@@ -209,8 +209,8 @@ fn artifacts(config: &Config, root: &Path, blobs: &Blobs) -> Result<BTreeMap<Str
     });
     let migrations = config.resources.iter().filter_map(|(name, resource)| {
         let folder = resource
-            .migrate
-            .clone()
+            .migrations()
+            .map(Path::to_owned)
             .filter(|folder| root.join(folder).is_dir())?;
         Some((format!("migrations/{name}"), vec![folder]))
     });

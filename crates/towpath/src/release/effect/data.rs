@@ -1,6 +1,6 @@
 //! Backups and migrations.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
@@ -55,7 +55,7 @@ pub(super) async fn back_up(world: &World, run: &OpenRun, resource: &str) -> Res
 
 /// A database made by a root agent belongs to whom the services run as. Links are not followed: a
 /// service that puts one in the place of its database must not come to own what it leads to.
-fn own(path: &std::path::Path, user: Option<towpath_shim::protocol::User>) -> std::io::Result<()> {
+fn own(path: &Path, user: Option<towpath_shim::protocol::User>) -> std::io::Result<()> {
     let Some(user) = user else { return Ok(()) };
     if !std::fs::symlink_metadata(path)?.is_file() {
         return Err(std::io::Error::other("it is not a file"));
@@ -94,8 +94,8 @@ fn migrations(world: &World, run: &OpenRun, resource: &str) -> Result<Vec<Migrat
     let folder = config
         .resources
         .get(resource)
-        .and_then(|resource| resource.migrate.clone());
-    let folder = folder.unwrap_or_default();
+        .and_then(|resource| resource.migrations());
+    let folder = folder.unwrap_or(Path::new(""));
     migrate::load(&version.root.join(folder)).map_err(|error| migrate_trouble(resource, &error))
 }
 
