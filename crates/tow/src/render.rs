@@ -1,6 +1,6 @@
 //! Tables and sentences.
 
-use towpath::agent::api::{CertificateStatus, InstanceStatus, ReleaseStatus, Status};
+use towpath::agent::api::{CertificateStatus, InstanceStatus, JobStatus, ReleaseStatus, Status};
 use towpath::release::{Collected, Garbage};
 
 use crate::times;
@@ -47,6 +47,7 @@ pub fn short(text: &str, width: usize) -> String {
 pub fn status(status: &Status) -> String {
     let mut lines = vec![headline(status)];
     lines.extend(services(status));
+    lines.extend(status.jobs.iter().map(job));
     lines.extend(status.certificates.iter().map(certificate));
     lines.extend(run(status));
     lines.extend(advice(status));
@@ -75,6 +76,26 @@ fn headline(status: &Status) -> String {
         _ => {}
     }
     parts.join("   ")
+}
+
+fn job(one: &JobStatus) -> String {
+    let now = times::now_ms();
+    let next = one.next_ms.map(|next| match u64::try_from(next - now) {
+        Ok(left) => format!("next in {}", times::span(left)),
+        Err(_) => "next now".to_owned(),
+    });
+    let running = (!one.running.is_empty()).then(|| format!("{} running", one.running.len()));
+    let last = one.last.as_ref().map(|last| {
+        let what = if last.good { "" } else { "warning: " };
+        let (ago, took) = (times::ago(last.began_ms), times::span(last.took_ms));
+        format!("{what}the last, {ago}, {} after {took}", last.how)
+    });
+    let skipped = (one.skipped > 0).then(|| format!("{} left out, as one still ran", one.skipped));
+    let parts: Vec<String> = [running, next, last, skipped]
+        .into_iter()
+        .flatten()
+        .collect();
+    format!("  {}  {}", one.service, parts.join("; "))
 }
 
 fn certificate(one: &CertificateStatus) -> String {

@@ -53,16 +53,32 @@ impl Clock {
         &self.boot_id
     }
 
-    /// What is left of `span` that began at `mark`: by the boot clock on the same boot, else by
-    /// wall time, and never more than the whole span.
+    /// Time since `mark`, milliseconds: by the boot clock on the same boot, else by wall time, and never less than 0.
     #[must_use]
-    pub fn left(&self, mark: &Mark, span: Duration) -> Duration {
+    pub fn since(&self, mark: &Mark) -> u64 {
         let passed = if mark.boot_id == self.boot_id {
             self.boot_ms() - mark.boot_ms
         } else {
             self.wall_ms() - mark.wall_ms
         };
-        span.saturating_sub(Duration::from_millis(passed.max(0).unsigned_abs()))
+        passed.max(0).unsigned_abs()
+    }
+
+    /// Now, on both clocks.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark {
+            wall_ms: self.wall_ms(),
+            boot_ms: self.boot_ms(),
+            boot_id: self.boot_id.clone(),
+        }
+    }
+
+    /// What is left of `span` that began at `mark`: by the boot clock on the same boot, else by
+    /// wall time, and never more than the whole span.
+    #[must_use]
+    pub fn left(&self, mark: &Mark, span: Duration) -> Duration {
+        span.saturating_sub(Duration::from_millis(self.since(mark)))
     }
 }
 

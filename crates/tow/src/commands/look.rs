@@ -57,6 +57,7 @@ fn absent(cli: &Cli, here: &Here) -> Result<EnvironmentStatus, Trouble> {
         instances: Vec::new(),
         gateway: None,
         certificates: Vec::new(),
+        jobs: Vec::new(),
         https: None,
         ended: Vec::new(),
     })

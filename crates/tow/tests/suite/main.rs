@@ -17,6 +17,7 @@ mod failure;
 mod fixture;
 mod gc;
 mod https;
+mod jobs;
 mod key;
 mod kill;
 mod link;

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use crate::diagnostic::Diagnostic;
 use crate::id::InstanceId;
 use crate::release::{
-    Environment, GATEWAY, OpenRun, Step, StepState, Version, World, adopt_gateway, tend_gateway,
+    Environment, GATEWAY, OpenRun, Step, StepState, Version, World, adopt_gateway, release_id,
+    tend_gateway,
 };
 use crate::state::write_whole;
 
@@ -15,7 +16,7 @@ use crate::state::write_whole;
 /// When the journal cannot be read, or a version of it not be resolved.
 pub(super) async fn adopt(world: &World) -> Result<(), Diagnostic> {
     let now = world.environment()?;
-    let (wanted, known) = (wanted(&now), known(&now));
+    let (wanted, known) = (wanted(&now), known(world, &now)?);
     for id in world.supervisor.known() {
         if run_of(&id).is_some_and(|run| run > now.last_run) {
             return Err(older(world, &id));
@@ -90,8 +91,8 @@ fn versions(now: &Environment) -> Vec<&Version> {
     now.live.iter().chain(warm).chain(open).collect()
 }
 
-/// Instances with a reason to have a folder: those of versions, and builds of the open run.
-fn known(now: &Environment) -> BTreeSet<InstanceId> {
+/// Instances with a reason to have a folder: those of versions, runs of their jobs, and what the open run runs once.
+fn known(world: &World, now: &Environment) -> Result<BTreeSet<InstanceId>, Diagnostic> {
     let instances = versions(now)
         .into_iter()
         .flat_map(|version| &version.instances);
@@ -104,10 +105,16 @@ fn known(now: &Environment) -> BTreeSet<InstanceId> {
             Step::Build { service } => {
                 Some(InstanceId(format!("build-{service}-{}", run.plan.run)))
             }
+            Step::Release { service } => Some(release_id(service, run.plan.run)),
             _ => None,
         }));
     }
-    known
+    for version in versions(now) {
+        let config = version.config(&world.environment)?;
+        let there = world.supervisor.known().into_iter();
+        known.extend(there.filter(|id| version.is_of_job(&config, id)));
+    }
+    Ok(known)
 }
 
 /// Instances that should run now. Of the run under way, what it has finished starting counts, and

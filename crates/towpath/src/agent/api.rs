@@ -226,6 +226,9 @@ pub struct Status {
     /// The certificates of its hosts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<CertificateStatus>,
+    /// The jobs of the version that serves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jobs: Vec<JobStatus>,
     /// What serves.
     pub live: Option<VersionStatus>,
     /// What is kept for the way back.
@@ -253,6 +256,38 @@ pub struct CertificateStatus {
     pub problem: Option<String>,
     /// The next attempt, Unix milliseconds.
     pub next_ms: Option<i64>,
+}
+
+/// A job of the version that serves.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JobStatus {
+    /// Its service.
+    pub service: String,
+    /// When it is due, as typed.
+    pub schedule: String,
+    /// When it is due next, Unix milliseconds.
+    pub next_ms: Option<i64>,
+    /// Its runs under way.
+    pub running: Vec<InstanceId>,
+    /// How the last one ended.
+    pub last: Option<JobEnd>,
+    /// How often it was due while one before still ran, and was left out.
+    pub skipped: u64,
+}
+
+/// How a run of a job ended.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JobEnd {
+    /// The run.
+    pub id: InstanceId,
+    /// When it began, Unix milliseconds.
+    pub began_ms: i64,
+    /// How long it took, milliseconds.
+    pub took_ms: u64,
+    /// Whether it did what it is for.
+    pub good: bool,
+    /// How it ended, as the end of "it ...".
+    pub how: String,
 }
 
 /// A version that runs.

@@ -16,6 +16,7 @@ mod certificates;
 mod client;
 pub mod dial;
 mod http;
+mod jobs;
 mod logs;
 mod patience;
 mod releases;
@@ -160,6 +161,8 @@ pub async fn serve(options: Options) -> Result<End, Error> {
     tokio::spawn(runs::close_windows(agent.world.clone(), agent.runs.clone()));
     tokio::spawn(runs::keep_tables(agent.world.clone()));
     tokio::spawn(certificates::keep(agent.world.clone()));
+    let jobs = jobs::Jobs::new(agent.world.clone());
+    tokio::spawn(jobs.keep(agent.runs.clone()));
     let end = accept(&agent, listeners, access).await;
     for path in [&path, &narrow(&path)] {
         let _ = std::fs::remove_file(path);

@@ -13,15 +13,15 @@ use crate::diagnostic::Diagnostic;
 use crate::id::{ReleaseId, RunId};
 use crate::release::{
     self, Bring, Cancel, Collected, Environment, OpenRun, Operation, Order, Outcome, Phase, Plan,
-    Refusal, Version, World,
+    Refusal, Version, World, is_release_command,
 };
 use crate::state::{Entry, Kind};
 
 /// Longest pause between looks at the window.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Longest wait for somebody else's planning, or tidying up.
-const PLANNED: Duration = Duration::from_secs(2);
+/// Longest wait for somebody else's planning, tidying up, or start of a job.
+const PLANNED: Duration = Duration::from_secs(15);
 
 /// The run under way, as this process drives it.
 #[derive(Default)]
@@ -41,7 +41,7 @@ impl Runs {
     }
 
     /// Keeps every other run out until the claim is dropped or driven.
-    fn claim(self: &Arc<Self>, token: Option<&str>) -> Option<Claim> {
+    pub(super) fn claim(self: &Arc<Self>, token: Option<&str>) -> Option<Claim> {
         let mut driving = self.driving();
         if driving.is_some() {
             return None;
@@ -99,7 +99,7 @@ impl Runs {
 }
 
 /// The right to drive the one run.
-struct Claim {
+pub(super) struct Claim {
     runs: Arc<Runs>,
     cancel: Cancel,
 }
@@ -130,6 +130,11 @@ async fn drive(world: Arc<World>, claim: Claim) {
 async fn tidy(world: &Arc<World>, claim: Claim) {
     let now = world.store.clock().wall_ms();
     world.blobs.forget_parts(now, super::FORGOTTEN_MS);
+    for id in world.supervisor.known() {
+        if is_release_command(&id) {
+            let _ = world.supervisor.stop(&id, None).await;
+        }
+    }
     let looked = set_aside(world, claim).await;
     if let Ok((_, doomed)) = looked {
         tokio::task::spawn_blocking(move || release::remove(&doomed));

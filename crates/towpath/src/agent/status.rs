@@ -7,7 +7,7 @@ use towpath_shim::protocol::State;
 
 use super::answer::{Failure, failed};
 use super::api::{CertificateStatus, EndedRun, InstanceStatus, RunStatus, Status, VersionStatus};
-use super::certificates;
+use super::{certificates, jobs};
 use crate::id::InstanceId;
 use crate::release::{
     Environment, Instance, OpenRun, Phase, StepState, Version, Warm, World, gateway_state,
@@ -36,6 +36,10 @@ pub(super) async fn status(world: &World) -> Result<Status, Failure> {
         listen: now.gateway.clone(),
         https: https(&now, &certificates),
         certificates,
+        jobs: match &now.live {
+            Some(live) => jobs::status(world, live).map_err(failed)?,
+            None => Vec::new(),
+        },
         live: now.live.as_ref().map(|live| VersionStatus {
             name: live.name(),
             release: live.release,

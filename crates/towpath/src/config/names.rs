@@ -18,7 +18,7 @@ const RESERVED: [(&str, &str); 2] = [
 pub(super) enum Named {
     /// A service that has a port.
     Web,
-    /// A service that has none.
+    /// A service that has none, or that only runs now and then.
     Worker,
     /// A resource of this kind.
     Resource(String),
@@ -68,7 +68,7 @@ impl<'a> Names<'a> {
         for (name, service) in root.at("services").entries() {
             let role = service.at("role").quiet_text();
             let named = match role {
-                Some("worker") => Named::Worker,
+                Some("worker" | "job") => Named::Worker,
                 _ => Named::Web,
             };
             names.not_reserved(name, &service);

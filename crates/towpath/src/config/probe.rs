@@ -39,7 +39,7 @@ fn default(reader: &Reader<'_>, role: Role) -> Probe {
             reader.at("tcp").flag(true);
             Probe::Tcp
         }
-        Role::Worker => Probe::Stays(reader.at("stays").duration("1s")),
+        Role::Worker | Role::Job => Probe::Stays(reader.at("stays").duration("1s")),
     }
 }
 
@@ -89,7 +89,7 @@ fn no_probe(reader: &Reader<'_>) {
 
 fn probe(reader: &Reader<'_>, role: Role) -> Option<Probe> {
     let port = |key: &str, probe: Probe| {
-        if role == Role::Worker {
+        if role != Role::Web {
             portless(&reader.at(key));
         }
         probe

@@ -9,6 +9,7 @@ use super::sheet::{Origin, Reader};
 use super::{Part, Restart, RestartPolicy, Role, Route, Service, Template};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::manifest::form::SIGNALS;
+use crate::manifest::schedule::Schedule;
 
 /// A service, with the places that later checks point to.
 pub(super) struct Draft {
@@ -28,6 +29,10 @@ pub(super) fn read(reader: &Reader<'_>, names: &Names<'_>, lone: bool) -> Draft 
     let needs = implied(reader, needs, &env);
     let (routes, route_spans) = routes(reader, role, lone);
     let ready = probe::ready(reader, role);
+    match role {
+        Role::Job => job(reader),
+        _ => no_job(reader),
+    }
     let service = Service {
         role,
         dir: reader.at("dir").path_or("."),
@@ -37,6 +42,14 @@ pub(super) fn read(reader: &Reader<'_>, names: &Names<'_>, lone: bool) -> Draft 
         artifact: paths(reader, "artifact"),
         run: reader.at("run").text().unwrap_or_default().to_owned(),
         dev: reader.at("dev").text().map(str::to_owned),
+        release: reader.at("release").text().map(str::to_owned),
+        schedule: reader
+            .at("schedule")
+            .text()
+            .and_then(|text| Schedule::parse(text).ok()),
+        timeout: Some(reader.at("timeout"))
+            .filter(|timeout| !timeout.is_absent())
+            .map(|timeout| timeout.duration("0s")),
         routes,
         alive: probe::alive(reader, role, &ready),
         ready,
@@ -60,8 +73,51 @@ pub(super) fn read(reader: &Reader<'_>, names: &Names<'_>, lone: bool) -> Draft 
 fn role(reader: &Reader<'_>) -> Role {
     match reader.at("role").text_or("web").as_str() {
         "worker" => Role::Worker,
+        "job" => Role::Job,
         _ => Role::Web,
     }
+}
+
+/// What an instance that stays would be told means nothing for one that ends.
+const STAYING: [&str; 4] = ["ready", "alive", "replicas", "restart"];
+
+fn job(reader: &Reader<'_>) {
+    if reader.at("schedule").is_absent() {
+        let message = format!("`{}` is a job and has no schedule", reader.path);
+        reader.sheet.report(
+            Diagnostic::error("config::no-schedule", message)
+                .label(reader.at("role").span(), "when would it run?")
+                .help("add `schedule = \"0 3 * * *\"`, or `schedule = \"every 15m\"`"),
+        );
+    }
+    for key in STAYING {
+        let key = reader.at(key);
+        if !key.is_absent() {
+            only_for(
+                &key,
+                "services that stay",
+                "a job runs when it is due, and ends",
+            );
+        }
+    }
+}
+
+fn no_job(reader: &Reader<'_>) {
+    for key in ["schedule", "timeout"] {
+        let key = reader.at(key);
+        if !key.is_absent() {
+            only_for(&key, "jobs", "add `role = \"job\"`, or take it out");
+        }
+    }
+}
+
+fn only_for(key: &Reader<'_>, whom: &str, help: &str) {
+    let message = format!("`{}` is for {whom}", key.path);
+    key.sheet.report(
+        Diagnostic::error("config::wrong-role", message)
+            .label(key.key.clone(), "of no use here")
+            .help(help),
+    );
 }
 
 fn needs(reader: &Reader<'_>, names: &Names<'_>) -> Vec<(String, Span)> {
@@ -208,11 +264,12 @@ fn routes(reader: &Reader<'_>, role: Role, lone: bool) -> (Vec<Route>, Vec<Span>
         return (vec![plain_route("/")], vec![reader.key.clone()]);
     }
     let items = routes.items();
-    if role == Role::Worker && !items.is_empty() {
-        let message = format!("`{}` is a worker and has a route", reader.path);
+    if role != Role::Web && !items.is_empty() {
+        let what = if role == Role::Job { "job" } else { "worker" };
+        let message = format!("`{}` is a {what} and has a route", reader.path);
         reader.sheet.report(
             Diagnostic::error("config::routed-worker", message)
-                .label(routes.key.clone(), "a worker serves no requests")
+                .label(routes.key.clone(), format!("a {what} serves no requests"))
                 .help("take the route out, or make its role `web`"),
         );
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::output;
+use crate::manifest::schedule::Schedule;
 
 /// An application as it is to run in one environment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -99,6 +100,13 @@ pub struct Service {
     pub run: String,
     /// Instead of `run` where the source tree runs (`tow up`).
     pub dev: Option<String>,
+    /// Shell command run once in `dir` before a new version of it starts, after the migrations.
+    pub release: Option<String>,
+    /// When a job is due; of no other role.
+    pub schedule: Option<Schedule>,
+    /// Time that one run of a job may take; `None` is for ever.
+    #[serde(rename = "timeout_ms", serialize_with = "output::some_millis")]
+    pub timeout: Option<Duration>,
     /// Paths it serves; empty for a worker.
     pub routes: Vec<Route>,
     /// When a started instance is ready.
@@ -111,7 +119,7 @@ pub struct Service {
     pub env: BTreeMap<String, Template>,
     /// Copies that run.
     pub replicas: u32,
-    /// A worker's old and new copies may run at once.
+    /// A worker's old and new copies may run at once; of a job, a run may begin before the one before it has ended.
     pub overlap: bool,
     /// What happens when an instance ends by itself.
     pub restart: Restart,
@@ -134,6 +142,8 @@ pub enum Role {
     Web,
     /// Serves none; old stops before new starts.
     Worker,
+    /// Runs when it is due, and ends.
+    Job,
 }
 
 /// A path prefix that a service answers.

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::schedule::Schedule;
+
 /// Signals that may end an instance, with their numbers on Linux.
 pub const SIGNALS: &[(&str, i32)] = &[
     ("TERM", 15),
@@ -58,6 +60,8 @@ pub enum Form {
     Size,
     /// A git ref.
     Ref,
+    /// When a job is due.
+    Schedule,
 }
 
 impl Form {
@@ -81,6 +85,7 @@ impl Form {
             Form::Duration => "a duration such as \"30s\"",
             Form::Size => "a size such as \"8MB\"",
             Form::Ref => "a git ref",
+            Form::Schedule => "a schedule such as \"every 15m\" or \"0 3 * * *\"",
         }
     }
 
@@ -90,6 +95,7 @@ impl Form {
             return Some("holds a NUL character".to_owned());
         }
         let fault = match self {
+            Form::Schedule => return Schedule::parse(text).err(),
             Form::Any | Form::Template => return None,
             Form::Filled => text.trim().is_empty().then_some("is blank"),
             Form::Command => command_fault(text),
@@ -155,6 +161,9 @@ impl Form {
             }
             Form::Network => {
                 "a network is the first address and a length: `10.0.0.0/8`, `fd00::/8`; or one address"
+            }
+            Form::Schedule => {
+                "a schedule is `every 15m`, or cron's minute, hour, day, month and weekday; in UTC, or in a zone named last: `0 3 * * * Europe/Berlin`"
             }
             Form::Plain => "a variable is plain text; references go into `env`",
             _ => return None,

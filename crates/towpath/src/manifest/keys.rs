@@ -164,10 +164,10 @@ static SERVICE: Shape = Shape::Table(&Keys {
         field(
             "role",
             Shape::Choice {
-                now: &["web", "worker"],
-                later: &["job"],
+                now: &["web", "worker", "job"],
+                later: &[],
             },
-            "`web` serves requests, `worker` none",
+            "`web` serves requests, `worker` none; a `job` runs when it is due",
         ),
         field("dir", text(Form::Path), "folder that its commands run in"),
         field("image", text(Form::Filled), "container image").later(),
@@ -188,6 +188,17 @@ static SERVICE: Shape = Shape::Table(&Keys {
             "dev",
             text(Form::Command),
             "instead of `run` in the source tree",
+        ),
+        field(
+            "release",
+            text(Form::Command),
+            "shell command run once before a new version starts",
+        ),
+        field("schedule", text(Form::Schedule), "when a job is due"),
+        field(
+            "timeout",
+            text(Form::Duration),
+            "time that one run of a job may take",
         ),
         field("route", ROUTE, "the path that it serves").alias_of("routes"),
         field(

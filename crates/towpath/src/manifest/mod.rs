@@ -5,6 +5,7 @@
 //! this module depends on the text alone, so a release can carry the text to another machine.
 pub mod form;
 pub mod keys;
+pub mod schedule;
 mod schema;
 pub mod shape;
 pub mod value;

@@ -36,5 +36,7 @@ pub use planner::{Bring, Order, Refusal, bring, down, price, retire, roll_back};
 pub use prepare::discard;
 pub use record::{Record, platform};
 pub use step::{Class, Presence, Side, Step};
+pub use trouble::ending;
 pub use version::{Instance, Seed, Version};
+pub(crate) use version::{is_release_command, millis, release_id};
 pub use world::{OVERTAKEN, World};

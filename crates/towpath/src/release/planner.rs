@@ -160,7 +160,8 @@ fn plan(
         _ if config.window.is_zero() => Keeps::Nothing,
         _ => Keeps::Old,
     };
-    steps.extend(builds.into_iter().chain(data));
+    let commands = steps_of_release(&config, operation);
+    steps.extend(builds.into_iter().chain(data).chain(commands));
     steps.extend(steps_of_turn(world, now, &config, &new, keeps)?);
     Ok(Plan {
         run,
@@ -290,6 +291,18 @@ fn steps_of_data(
     Ok(steps)
 }
 
+/// A way back is to a version that had them already.
+fn steps_of_release(config: &Config, operation: Operation) -> Vec<Step> {
+    let with = |name: &&String| config.services[*name].release.is_some();
+    let names = config.order.iter().filter(with);
+    names
+        .filter(|_| operation != Operation::Rollback)
+        .map(|name| Step::Release {
+            service: name.clone(),
+        })
+        .collect()
+}
+
 fn pending(world: &World, resource: &str, folder: &std::path::Path) -> Result<Vec<u64>> {
     let refuse = |error: migrate::Error| {
         Refusal::Invalid(
@@ -403,6 +416,8 @@ fn instances(
             let port = match service.role {
                 Role::Web => Some(port(world, run.0, taken)?),
                 Role::Worker => None,
+                // Its runs are not known beforehand.
+                Role::Job => break,
             };
             instances.push(Instance {
                 id: InstanceId::new(name, run, number),

@@ -47,6 +47,11 @@ pub enum Step {
         /// Their numbers.
         versions: Vec<u64>,
     },
+    /// Run the command that comes before a service's start, to its end.
+    Release {
+        /// The service.
+        service: String,
+    },
     /// Start the new instances of a service beside the old.
     Launch {
         /// The service.
@@ -113,6 +118,7 @@ impl Step {
             | Step::Pack
             | Step::BackUp { .. }
             | Step::Migrate { .. }
+            | Step::Release { .. }
             | Step::Launch { .. }
             | Step::StopWorkers
             | Step::StartWorkers
@@ -131,6 +137,7 @@ impl fmt::Display for Step {
             Step::Pack => f.write_str("pack"),
             Step::BackUp { resource } => write!(f, "back-up:{resource}"),
             Step::Migrate { resource, .. } => write!(f, "migrate:{resource}"),
+            Step::Release { service } => write!(f, "release:{service}"),
             Step::Launch { service } => write!(f, "launch:{service}"),
             Step::Ready { service } => write!(f, "ready:{service}"),
             Step::StopWorkers => f.write_str("stop-workers"),

@@ -7,7 +7,7 @@ use crate::diagnostic::Diagnostic;
 use crate::supervise::{NotReady, Process};
 
 /// `exited with status 1`, `was ended by signal 9`, ...
-pub(super) fn ending(exit: Option<&Exit>) -> String {
+pub fn ending(exit: Option<&Exit>) -> String {
     match exit {
         Some(Exit {
             start_error: Some(why),

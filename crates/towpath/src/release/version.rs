@@ -17,6 +17,8 @@ use crate::manifest::Manifest;
 use crate::resource::sqlite;
 use crate::supervise::{Places, Process};
 
+use super::World;
+
 /// One running copy, as planned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
@@ -98,6 +100,78 @@ impl Version {
                 .get(&instance.service)
                 .is_some_and(|service| service.role == role)
         })
+    }
+
+    /// A run of its job `name`, the `number`th of those that run at once.
+    ///
+    /// # Errors
+    /// As [`Version::config`], and when it has no such job.
+    pub fn job(&self, world: &World, name: &str, number: u32) -> Result<Process, Diagnostic> {
+        let config = self.config(&world.environment)?;
+        let service = config.services.get(name);
+        let service = service.filter(|service| service.role == Role::Job);
+        let service = service.ok_or_else(|| {
+            let text = format!("{} has no job `{name}`", self.name());
+            Diagnostic::error("jobs::unknown", text)
+        })?;
+        let id = InstanceId::new(name, self.run, number);
+        Ok(self.once(world, &config, service, name, id, &service.run))
+    }
+
+    /// The command that is run once before the service `name` starts.
+    pub(super) fn release_command(
+        &self,
+        world: &World,
+        name: &str,
+    ) -> Result<Option<Process>, Diagnostic> {
+        let config = self.config(&world.environment)?;
+        let found = config
+            .services
+            .get(name)
+            .and_then(|service| Some((service, service.release.as_ref()?)));
+        Ok(found.map(|(service, command)| {
+            let id = release_id(name, self.run);
+            self.once(world, &config, service, name, id, command)
+        }))
+    }
+
+    /// What runs to its end, in a service's folder and environment.
+    fn once(
+        &self,
+        world: &World,
+        config: &Config,
+        service: &Service,
+        name: &str,
+        id: InstanceId,
+        command: &str,
+    ) -> Process {
+        let instance = Instance {
+            id,
+            service: name.to_owned(),
+            port: None,
+        };
+        let places = world.supervisor.places();
+        Process {
+            argv: shell(command),
+            restart: Restart {
+                policy: Policy::Never,
+                backoff_ms: 0,
+                backoff_max_ms: 0,
+                limit: 0,
+                within_ms: 0,
+            },
+            ready: None,
+            alive: None,
+            ..self.process(config, service, &instance, places, world.user)
+        }
+    }
+
+    /// Whether `id` is a run of one of its jobs.
+    #[must_use]
+    pub fn is_of_job(&self, config: &Config, id: &InstanceId) -> bool {
+        let jobs = config.services.iter();
+        let mut jobs = jobs.filter(|(_, service)| service.role == Role::Job);
+        jobs.any(|(name, _)| id.0.starts_with(&format!("{name}-{}-", self.run)))
     }
 
     /// The processes of its instances, by id.
@@ -254,6 +328,17 @@ impl Version {
     }
 }
 
+/// The process of a service's command before its start.
+pub(crate) fn release_id(name: &str, run: RunId) -> InstanceId {
+    InstanceId(format!("release-{name}-{run}"))
+}
+
+/// As [`release_id`]; an instance's id ends with a number.
+pub(crate) fn is_release_command(id: &InstanceId) -> bool {
+    let last = id.0.rsplit('-').next().unwrap_or_default();
+    id.0.starts_with("release-") && last.starts_with('d')
+}
+
 fn health(service: &Service) -> Option<api::Health> {
     let alive = service.alive.as_ref()?;
     let path = match &alive.probe {
@@ -309,7 +394,8 @@ fn restart(restart: &config::Restart) -> Restart {
     }
 }
 
-pub(super) fn millis(span: std::time::Duration) -> u64 {
+/// Whole milliseconds.
+pub(crate) fn millis(span: std::time::Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 

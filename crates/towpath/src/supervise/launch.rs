@@ -226,6 +226,19 @@ impl Supervisor {
         }
     }
 
+    /// Waits until `id` has ended by itself; `None` when it has no shim any more, and so nobody who knows how it ended.
+    pub async fn outlive(&self, id: &InstanceId) -> Option<Status> {
+        let forever = Duration::from_secs(24 * 3600);
+        loop {
+            self.coming(id).await;
+            let _ = ask(&self.places, id, &Request::Wait, forever).await;
+            let ended = self.ended(id);
+            if ended.is_some() || self.status(id).await.is_none() {
+                return ended.or_else(|| self.ended(id));
+            }
+        }
+    }
+
     /// Starts `argv` beside the process of `id`, on the same listeners; returns its process id.
     ///
     /// # Errors

@@ -6,8 +6,9 @@ use super::{Result, version};
 use crate::config::Role;
 use crate::diagnostic::Diagnostic;
 use crate::id::InstanceId;
-use crate::release::trouble::not_ready;
-use crate::release::{OpenRun, Presence, Sabotage, Side, World};
+use crate::release::trouble::{ending, not_ready};
+use crate::release::version::release_id;
+use crate::release::{OpenRun, Presence, Sabotage, Side, Version, World};
 use crate::supervise::{self, Process};
 
 pub(super) fn of_service(run: &OpenRun, service: &str) -> Vec<InstanceId> {
@@ -33,6 +34,42 @@ fn processes(world: &World, run: &OpenRun, side: Side, ids: &[InstanceId]) -> Re
     let version = version(run, side)?;
     let mut all = version.processes(&world.environment, world.supervisor.places(), world.user)?;
     Ok(ids.iter().filter_map(|id| all.remove(id)).collect())
+}
+
+/// Joined where a crash left it running; what it did once is not done again, unless its shim was killed. How it ended
+/// is kept until the run has ended, for an agent that comes before that is written down.
+pub(super) async fn release(world: &World, run: &OpenRun, service: &str) -> Result<Value> {
+    let version = version(run, Side::New)?;
+    let Some(process) = version.release_command(world, service)? else {
+        return Ok(Value::Null);
+    };
+    let ended = world.supervisor.run_once(&process).await;
+    let ended = ended.map_err(|error| trouble(&error))?;
+    let exit = ended.last_exit.as_ref();
+    if exit.and_then(|exit| exit.code) != Some(0) {
+        return Err(release_failed(world, service, &process, &ending(exit)));
+    }
+    Ok(json!({ "cpu_ms": ended.cpu_ms }))
+}
+
+fn release_failed(world: &World, service: &str, process: &Process, how: &str) -> Diagnostic {
+    let log = world.supervisor.places().log(&process.service, &process.id);
+    let tail = supervise::tail(&log, 20);
+    let text = format!("the release command of `{service}` {how}");
+    let mut diagnostic = Diagnostic::error("deploy::release-command", text);
+    if !tail.is_empty() {
+        diagnostic = diagnostic.note(format!("its last lines:\n{}", tail.join("\n")));
+    }
+    diagnostic
+        .note("nothing was switched; what the command itself has changed stays")
+        .help(format!("the whole log is {}", log.display()))
+}
+
+pub(super) async fn undo_release(world: &World, run: &OpenRun, service: &str) -> Result<()> {
+    let Some(version) = &run.plan.new else {
+        return Ok(());
+    };
+    stop(world, &[release_id(service, version.run)]).await
 }
 
 pub(super) async fn launch(world: &World, run: &OpenRun, service: &str) -> Result<Value> {
@@ -139,15 +176,24 @@ pub(super) async fn start_workers(world: &World, run: &OpenRun, side: Side) -> R
     Ok(json!({ "instances": ids.len() }))
 }
 
+/// Instances of a version, and runs of its jobs that have not ended.
+fn all_of(world: &World, version: &Version) -> Result<Vec<InstanceId>> {
+    let config = version.config(&world.environment)?;
+    let jobs = world.supervisor.known().into_iter();
+    let jobs = jobs.filter(|id| version.is_of_job(&config, id));
+    let instances = version.instances.iter();
+    Ok(instances
+        .map(|instance| instance.id.clone())
+        .chain(jobs)
+        .collect())
+}
+
 /// Stops everything of a version. Under the sabotages that kill, without a word first.
 pub(super) async fn retire(world: &World, run: &OpenRun, side: Side) -> Result<Value> {
-    let ids: Vec<InstanceId> = run
-        .plan
-        .side(side)
-        .iter()
-        .flat_map(|version| &version.instances)
-        .map(|instance| instance.id.clone())
-        .collect();
+    let ids = match run.plan.side(side) {
+        Some(version) => all_of(world, version)?,
+        None => Vec::new(),
+    };
     let kills = matches!(
         run.plan.sabotage,
         Some(Sabotage::EarlyKill | Sabotage::SkipDrain)

@@ -25,6 +25,7 @@ impl Step {
             Step::Migrate { resource, versions } => {
                 data::migrate(world, run, resource, versions).await
             }
+            Step::Release { service } => instances::release(world, run, service).await,
             Step::Launch { service } => instances::launch(world, run, service).await,
             Step::Ready { service } => instances::ready(world, run, service).await,
             Step::StopWorkers => instances::stop_workers(world, run, Side::Old).await,
@@ -46,6 +47,8 @@ impl Step {
             Step::Migrate { resource, versions } => {
                 data::probe_migrations(world, resource, versions).await
             }
+            // It runs on, or has ended: either way it is joined and not run again.
+            Step::Release { .. } => Presence::Partial,
             Step::Launch { service } => {
                 instances::probe(world, &instances::of_service(run, service)).await
             }
@@ -70,6 +73,7 @@ impl Step {
             Step::Migrate { resource, versions } => {
                 data::undo_migrate(world, run, resource, versions).await
             }
+            Step::Release { service } => instances::undo_release(world, run, service).await,
             Step::Launch { service } => instances::undo_launch(world, run, service).await,
             Step::Ready { .. } | Step::Drain => Ok(()),
             Step::StopWorkers => instances::start_workers(world, run, Side::Old)
@@ -86,7 +90,10 @@ impl Step {
 
     /// Whether a cancellation may end it in the middle: it waits, and what it starts is undone.
     pub(super) fn can_be_cut_off(&self) -> bool {
-        matches!(self, Step::Build { .. } | Step::Ready { .. })
+        matches!(
+            self,
+            Step::Build { .. } | Step::Release { .. } | Step::Ready { .. }
+        )
     }
 }
 
