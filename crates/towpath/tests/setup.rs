@@ -1,7 +1,7 @@
 //! Setting up a server: what is planned from odd facts, and what the script does in a scratch home.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -55,6 +55,7 @@ fn fresh() -> Facts {
         operators: None,
         packager: "apt-get".to_owned(),
         programs: BTreeSet::new(),
+        closed: BTreeMap::new(),
         memory_kib: 4 << 20,
         ports: BTreeSet::new(),
         first_port: 1024,
@@ -281,6 +282,8 @@ fn what_is_left_to_a_person_is_said_with_the_line_that_mends_it() {
     wish.listen = Some("127.0.0.1:8080".parse().unwrap());
     let mut facts = fresh();
     facts.programs.insert("python3".to_owned());
+    facts.programs.insert("ruby".to_owned());
+    facts.closed.insert("ruby".to_owned(), "/root".into());
     facts.clock_s -= 3600;
     facts.ports.insert(8080);
     facts.memory_kib = 1000;
@@ -295,6 +298,7 @@ fn what_is_left_to_a_person_is_said_with_the_line_that_mends_it() {
     };
     assert_eq!(line("`node`").as_deref(), Some("apt-get install -y nodejs"));
     assert_eq!(line("`made-up`"), None);
+    assert_eq!(line("`ruby`").as_deref(), Some("chmod o+x /root"));
     assert_eq!(
         line("3599 s behind").as_deref(),
         Some("timedatectl set-ntp true")

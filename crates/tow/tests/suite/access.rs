@@ -78,7 +78,8 @@ fn under_umask_000_another_user_is_refused() {
     let mut open = Vec::new();
     for entry in fs::read_dir(&state).unwrap().flatten() {
         // What the application itself makes is the application's own.
-        let own = ["builds", "data", "cache"].contains(&entry.file_name().to_str().unwrap());
+        let own =
+            ["builds", "data", "cache", "home"].contains(&entry.file_name().to_str().unwrap());
         if !own && entry.metadata().unwrap().is_dir() {
             open_files(&entry.path(), &mut open);
         }

@@ -8,6 +8,7 @@
 mod access;
 mod again;
 mod boot;
+mod builder;
 mod carry;
 mod contract;
 mod crash;

@@ -26,7 +26,7 @@ mod status;
 mod user;
 
 use std::fmt;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub use client::{Client, Error as ClientError, Lines, Linked};
 
 use crate::clock::Clock;
 use crate::diagnostic::Diagnostic;
-use crate::release::{SigningKey, World};
+use crate::release::{SigningKey, World, home};
 use crate::state::{self, Blobs, Store};
 use crate::supervise::{Places, Supervisor, reap_inherited};
 use access::Access;
@@ -179,9 +179,11 @@ fn open(options: Options, store: Store, runtime: PathBuf) -> Result<Agent, Error
     let user =
         user::user(&options.environment, &state).map_err(|user::Closed(dir)| Error::Closed(dir))?;
     if let Some(user) = user {
-        let data = state.join("data");
-        std::os::unix::fs::chown(&data, Some(user.uid), Some(user.gid))
-            .map_err(|error| Error::Io(data, error))?;
+        for dir in [state.join("data"), state.join("cache"), home(&state)] {
+            make_dir(&dir, 0o700)
+                .and_then(|()| lchown(&dir, Some(user.uid), Some(user.gid)))
+                .map_err(|error| Error::Io(dir, error))?;
+        }
     }
     let places = Places {
         state: state.clone(),

@@ -11,7 +11,8 @@ use super::Error;
 /// modes and contents alone. Compressed with gzip at its fastest.
 ///
 /// # Errors
-/// [`Error::NoArtifact`] when a path is not there.
+/// [`Error::NoArtifact`] when a path is not there; [`Error::Hostile`] when a link on the way to it
+/// leads out of `folder`.
 pub fn pack(folder: &Path, paths: &[PathBuf], into: impl Write) -> Result<(), Error> {
     let io = |error| Error::Io(folder.to_owned(), error);
     let gzip = flate2::GzBuilder::new()
@@ -23,6 +24,9 @@ pub fn pack(folder: &Path, paths: &[PathBuf], into: impl Write) -> Result<(), Er
     for path in paths {
         if !folder.join(path).exists() {
             return Err(Error::NoArtifact(path.clone()));
+        }
+        if let Some(above) = path.parent() {
+            super::inside(folder, above)?;
         }
         append(&mut archive, folder, path).map_err(io)?;
     }

@@ -3,20 +3,29 @@
 //! A build's folder is named by what goes into it, so the same source is never built twice, and
 //! it is never renamed, because tools write its path into what they make. The file `built` is
 //! written last: a folder without it is an attempt that a crash cut off, and is made anew.
+//!
+//! Where builds have a user of their own, a tree is given to that user while it is built, and taken
+//! back before anything of it is read, packed or marked (`tree`).
 
 mod artifact;
 mod cache;
+mod reach;
 mod source;
+mod tree;
 mod unpack;
 
 use std::fmt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 pub use artifact::pack;
-pub use cache::{restore, store};
+pub use cache::Cache;
+pub use reach::{Reach, look, reaches, writes};
 pub use source::{
     Source, commit_all, commit_named, commit_of, compress, pack_head, pack_revision, plain,
 };
+use tree::inside;
+pub use tree::{give, migrations_in, read, remove, take};
 pub use unpack::unpack;
 
 use crate::id::Digest;
@@ -66,10 +75,12 @@ pub fn folder(state: &Path, id: Digest) -> PathBuf {
     state.join("builds").join(id.short())
 }
 
-/// Whether the folder holds a finished build.
+/// Whether the folder holds a finished build. What a build has written in its own folder says nothing.
 #[must_use]
 pub fn is_built(folder: &Path) -> bool {
-    folder.join(BUILT).is_file()
+    let own = |found: &std::fs::Metadata| found.uid() == rustix::process::geteuid().as_raw();
+    let found = |path: &Path| path.symlink_metadata().ok().filter(own);
+    found(folder).is_some() && found(&folder.join(BUILT)).is_some_and(|mark| mark.is_file())
 }
 
 /// Says that the folder is whole; everything in it is on disk before.

@@ -30,8 +30,8 @@ pub fn unpack(archive: impl Read, folder: &Path) -> Result<(), Error> {
     });
     archive.set_preserve_mtime(false);
     archive.set_preserve_permissions(true);
-    // Files belong to whoever unpacks: root's must not be what everybody may run as root.
-    archive.set_mask(0o7000);
+    // Files belong to whoever unpacks: root's must not be what everybody may run as root, or change.
+    archive.set_mask(0o7022);
     archive.set_overwrite(true);
     let (mut links, mut bytes) = (Vec::new(), 0u64);
     for (entry, count) in archive
@@ -287,12 +287,12 @@ mod tests {
     }
 
     #[test]
-    fn nobody_becomes_root_by_a_file_of_an_archive() {
+    fn nobody_becomes_root_by_a_file_of_an_archive_or_changes_it() {
         use std::os::unix::fs::PermissionsExt;
         let mut header = tar::Header::new_gnu();
         header.set_path("x").unwrap();
         header.set_size(0);
-        header.set_mode(0o6755);
+        header.set_mode(0o6777);
         header.set_cksum();
         let mut bytes = header.as_bytes().to_vec();
         bytes.resize(bytes.len() + 1024, 0);

@@ -18,12 +18,14 @@ use crate::diagnostic::Diagnostic;
 use crate::id::{ReleaseId, RunId};
 use crate::manifest::Manifest;
 
-/// A blob comes before the run that wants it; for so long it is left, seconds.
-const FRESH: i64 = 3600;
 /// What a thing is renamed to before it is removed.
 const DOOMED: &str = ".gc-";
 /// As `keep` says by default.
 const KEEP: usize = 5;
+/// A blob comes before the run that wants it; for so long it is left, seconds.
+const FRESH: i64 = 3600;
+/// Folders in folders that are looked into.
+const LEVELS: u32 = 250;
 /// The folder of blobs that are still coming in.
 const PARTS: &str = "partial";
 
@@ -86,7 +88,7 @@ pub fn garbage(world: &World) -> Result<Collected, Diagnostic> {
             if is_garbage(kind, &path, &name) {
                 removed.push(Garbage {
                     kind: kind.to_owned(),
-                    bytes: size(&path),
+                    bytes: size(&path, LEVELS),
                     name: name.into_owned(),
                 });
             }
@@ -121,14 +123,7 @@ pub fn doom(world: &World, collected: &Collected) -> Vec<PathBuf> {
 /// From the file system, at the first that cannot be removed.
 pub fn remove(doomed: &[PathBuf]) -> std::io::Result<()> {
     for path in doomed {
-        let removed = match path.is_dir() && !path.is_symlink() {
-            true => std::fs::remove_dir_all(path),
-            false => std::fs::remove_file(path),
-        };
-        match removed {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        build::remove(path)?;
     }
     Ok(())
 }
@@ -142,7 +137,7 @@ fn folders(world: &World) -> [(&'static str, PathBuf); 3] {
     folders.map(|(kind, name)| (kind, world.state().join(name)))
 }
 
-fn needed(world: &World, now: &Environment) -> Result<Needed, Diagnostic> {
+fn records(world: &World) -> Result<Vec<(ReleaseId, Record)>, Diagnostic> {
     let stored = world.store.releases().map_err(state_trouble)?;
     let records = stored.iter().map(|one| {
         let record = serde_json::from_str::<Record>(&one.record);
@@ -154,7 +149,11 @@ fn needed(world: &World, now: &Environment) -> Result<Needed, Diagnostic> {
             .note("nothing was removed")
         })
     });
-    let records: Vec<(ReleaseId, Record)> = records.collect::<Result<_, _>>()?;
+    records.collect()
+}
+
+fn needed(world: &World, now: &Environment) -> Result<Needed, Diagnostic> {
+    let records = records(world)?;
     // Less than two would leave no way back once the window is over.
     let keep = keep(world, now, &records).max(2);
     let releases = releases(now, &records, keep);
@@ -262,13 +261,17 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// What it takes on the disk; links are not followed.
-fn size(path: &Path) -> u64 {
+/// What it takes on the disk; links are not followed, and what lies deeper than any build may is not
+/// counted.
+fn size(path: &Path, levels: u32) -> u64 {
     let Ok(found) = std::fs::symlink_metadata(path) else {
         return 0;
     };
-    let below = match found.is_dir() {
-        true => entries(path).iter().map(|path| size(path)).sum(),
+    let below = match found.is_dir() && levels > 0 {
+        true => entries(path)
+            .iter()
+            .map(|path| size(path, levels - 1))
+            .sum(),
         false => 0,
     };
     below + found.blocks() * 512

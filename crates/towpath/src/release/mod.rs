@@ -8,6 +8,7 @@
 //! the steps before it are undone in the reverse order of their intents.
 
 mod collect;
+mod data;
 mod effect;
 mod executor;
 pub mod failpoint;
@@ -19,8 +20,10 @@ mod planner;
 mod prepare;
 mod record;
 mod step;
+mod toolchain;
 mod trouble;
 mod version;
+mod way;
 mod world;
 
 pub use collect::{Collected, Garbage, doom, garbage, remove};
@@ -36,6 +39,7 @@ pub use planner::{Bring, Order, Refusal, bring, down, price, retire, roll_back};
 pub use prepare::discard;
 pub use record::{Record, platform};
 pub use step::{Class, Presence, Side, Step};
+pub(crate) use toolchain::home;
 pub use trouble::ending;
 pub use version::{Instance, Seed, Version};
 pub(crate) use version::{is_release_command, millis, release_id};

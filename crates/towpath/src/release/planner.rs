@@ -3,10 +3,14 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use super::data::steps_of_data;
 use super::gateway::{keeps_address, tls_of};
 use super::prepare::{self, Prepared};
 use super::version::millis;
-use super::{Environment, Instance, Operation, Plan, Sabotage, Side, Step, Version, World};
+use super::way::admit;
+use super::{
+    Environment, Instance, Operation, Plan, Sabotage, Side, Step, Version, World, toolchain,
+};
 use crate::build::Source;
 use crate::config::{Config, Role};
 use crate::diagnostic::{Diagnostic, Report};
@@ -136,7 +140,7 @@ fn plan(
         .into_iter()
         .collect();
     let builds = if prepared.release.is_none() {
-        steps_of_build(&config, &prepared)
+        steps_of_build(world, &config, &prepared)?
     } else {
         Vec::new()
     };
@@ -222,33 +226,11 @@ fn steps_of_gateway(
     }))
 }
 
-/// An environment on the way of releases takes releases only, and only the first of them builds.
-fn admit(config: &Config, operation: Operation) -> Result<()> {
-    let name = &config.environment;
-    let place = config
-        .promote
-        .iter()
-        .position(|environment| environment == name);
-    let (text, help) = match (operation, place) {
-        (Operation::Up, Some(0)) => ("takes releases, not a source tree", "tow deploy"),
-        (Operation::Up, Some(_)) => ("takes releases, not a source tree", "tow promote"),
-        (Operation::Deploy, Some(1..)) => (
-            "never builds: its releases come by promotion",
-            "tow promote",
-        ),
-        _ => return Ok(()),
-    };
-    let diagnostic = Diagnostic::error("deploy::not-the-way", format!("{name} {text}"))
-        .note(format!(
-            "the way of a release is {}",
-            config.promote.join(" -> ")
-        ))
-        .note("nothing was touched")
-        .help(format!("`{help} -e {name}`"));
-    Err(Refusal::Refused(diagnostic))
-}
-
-fn steps_of_build(config: &Config, prepared: &Prepared) -> Vec<Step> {
+fn steps_of_build(world: &World, config: &Config, prepared: &Prepared) -> Result<Vec<Step>> {
+    let builder = world.builder().filter(|_| !prepared.dev);
+    if let Some(told) = builder.and_then(|user| toolchain::out_of_reach(config, user)) {
+        return Err(Refusal::Failed(told));
+    }
     let to_build = config.order.iter().filter(|name| {
         let service = &config.services[*name];
         service.build.is_some() && !(prepared.dev && service.dev.is_some())
@@ -260,33 +242,6 @@ fn steps_of_build(config: &Config, prepared: &Prepared) -> Vec<Step> {
         .collect();
     if !prepared.dev {
         steps.push(Step::Pack);
-    }
-    steps
-}
-
-fn steps_of_data(
-    world: &World,
-    config: &Config,
-    prepared: &Prepared,
-    operation: Operation,
-) -> Result<Vec<Step>> {
-    let mut steps = Vec::new();
-    for (name, resource) in &config.resources {
-        let versions = match resource.migrations() {
-            Some(folder) => pending(world, name, &prepared.root.join(folder))?,
-            None => Vec::new(),
-        };
-        if operation != Operation::Up || !versions.is_empty() {
-            steps.push(Step::BackUp {
-                resource: name.clone(),
-            });
-        }
-        if !versions.is_empty() {
-            steps.push(Step::Migrate {
-                resource: name.clone(),
-                versions,
-            });
-        }
     }
     Ok(steps)
 }
@@ -301,27 +256,6 @@ fn steps_of_release(config: &Config, operation: Operation) -> Vec<Step> {
             service: name.clone(),
         })
         .collect()
-}
-
-fn pending(world: &World, resource: &str, folder: &std::path::Path) -> Result<Vec<u64>> {
-    let refuse = |error: migrate::Error| {
-        Refusal::Invalid(
-            Diagnostic::error("migrate::invalid", format!("`{resource}`: {error}"))
-                .note("nothing was applied")
-                .help("an applied migration stays as it is: write a new one with the next number"),
-        )
-    };
-    let all = migrate::load(folder).map_err(refuse)?;
-    let file = sqlite::path(&world.state(), resource);
-    if !file.exists() {
-        return Ok(all.iter().map(|migration| migration.version).collect());
-    }
-    let db = sqlite::open(&file).map_err(|error| refuse(error.into()))?;
-    let pending = migrate::pending(&db, &all).map_err(refuse)?;
-    Ok(pending
-        .into_iter()
-        .map(|migration| migration.version)
-        .collect())
 }
 
 /// From the first launch to the last retirement.

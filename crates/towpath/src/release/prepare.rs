@@ -11,6 +11,9 @@ use crate::build::{self, Source};
 use crate::diagnostic::Diagnostic;
 use crate::id::{Digest, ReleaseId};
 
+/// More than anybody writes, bytes.
+const LONGEST_MANIFEST: u64 = 1 << 20;
+
 /// The files of what is brought in, in their folder, and what they are. Blocking.
 pub(super) struct Prepared {
     pub root: PathBuf,
@@ -104,7 +107,8 @@ fn prepare_archive(world: &World, tree: Digest, source: Source) -> Result<Prepar
 fn unpack(world: &World, tree: Digest, root: &Path) -> Result<String> {
     let what = "the source";
     if !build::is_built(root) {
-        let _ = std::fs::remove_dir_all(root);
+        build::remove(root)
+            .map_err(|error| unpackable(&build::Error::Io(root.to_owned(), error), what))?;
         let path = world.blobs.path(tree);
         let file = std::fs::File::open(&path)
             .map_err(|error| unpackable(&build::Error::Io(path.clone(), error), what))?;
@@ -117,12 +121,14 @@ fn unpack(world: &World, tree: Digest, root: &Path) -> Result<String> {
             return Err(unpackable(&error, what));
         }
     }
-    std::fs::read_to_string(root.join("tow.toml")).map_err(|error| {
-        Refusal::Invalid(Diagnostic::error(
-            "manifest::missing",
-            format!("`tow.toml` of the commit: {error}"),
-        ))
-    })
+    let missing = |why: &dyn std::fmt::Display| {
+        let text = format!("`tow.toml` of the commit: {why}");
+        Refusal::Invalid(Diagnostic::error("manifest::missing", text))
+    };
+    // A build that was finished may have put something else in its place.
+    let text = build::read(root, Path::new("tow.toml"), LONGEST_MANIFEST);
+    let text = text.map_err(|error| missing(&error))?;
+    String::from_utf8(text).map_err(|error| missing(&error))
 }
 
 fn removed(world: &World, id: ReleaseId) -> Refusal {
@@ -161,6 +167,7 @@ pub fn discard(plan: &Plan) {
 /// A finished build is not a refused plan's to remove.
 pub(super) fn remove_unbuilt(root: &Path) {
     if !build::is_built(root) {
-        let _ = std::fs::remove_dir_all(root);
+        // What is left of it is in nobody's way, and is removed with the next that comes there.
+        let _ = build::remove(root);
     }
 }

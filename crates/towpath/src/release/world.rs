@@ -83,6 +83,13 @@ impl World {
         Ok(row)
     }
 
+    /// Whom builds run as, where that is not the agent itself: whom services run as. A rehearsal
+    /// is of whoever started it, with the tools that they have.
+    #[must_use]
+    pub fn builder(&self) -> Option<User> {
+        self.user.filter(|_| !self.rehearsal)
+    }
+
     /// The state directory.
     #[must_use]
     pub fn state(&self) -> PathBuf {

@@ -52,6 +52,8 @@ pub struct Facts {
     pub packager: String,
     /// Of the programs asked about, those that are there.
     pub programs: BTreeSet<String>,
+    /// Those of them that not everybody can run, with the file or folder that is closed to others.
+    pub closed: BTreeMap<String, PathBuf>,
     /// All memory, KiB.
     pub memory_kib: u64,
     /// Ports that somebody listens on.
@@ -171,6 +173,19 @@ boots() {
     *) echo no ;;
   esac
 }
+closed() {
+  file=$(command -v "$1")
+  case $file in /*) ;; *) return ;; esac
+  for place in "$file" "$(readlink -f "$file")"; do
+    while test "$place" != /; do
+      case $(stat -L -c %A "$place" 2> /dev/null) in
+        *[xt]) ;;
+        *) say closed "$1 $place"; return ;;
+      esac
+      place=$(dirname "$place")
+    done
+  done
+}
 places() {
   say "$1.program" "$(sum "$2")"
   say "$1.program_mode" "$(mode "$2")"
@@ -198,7 +213,7 @@ say user_systemd "$(is systemctl --user show-environment)"
 say linger "$(is test -e "/var/lib/systemd/linger/$(id -un)")"
 say operators "$(grep '^towpath:' /etc/group)"
 for name in apt-get dnf yum apk pacman zypper; do there "$name" && say packager "$name"; done
-eval "for name in $programs; do there \"\$name\" && say has \"\$name\"; done"
+eval "for name in $programs; do there \"\$name\" && say has \"\$name\" && closed \"\$name\"; done"
 say memory_kib "$(awk '/^MemTotal:/ { print $2 }' /proc/meminfo)"
 for file in /proc/net/tcp /proc/net/tcp6; do
   test -r "$file" && awk '$4 == "0A" { count = split($2, part, ":"); print "port=" part[count] }' "$file"
@@ -295,6 +310,11 @@ impl Facts {
             operators: operators(lines.text("operators")),
             packager: lines.text("packager").to_owned(),
             programs: lines.all("has").map(str::to_owned).collect(),
+            closed: lines
+                .all("closed")
+                .filter_map(|line| line.split_once(' '))
+                .map(|(name, place)| (name.to_owned(), PathBuf::from(place)))
+                .collect(),
             memory_kib: lines.number("memory_kib").unwrap_or_default(),
             ports: lines
                 .all("port")
@@ -358,6 +378,40 @@ mod tests {
             "{facts:?}"
         );
         assert!(!facts.sent && facts.clock_s > 1_700_000_000);
+    }
+
+    #[test]
+    fn a_program_that_not_everybody_can_run_is_seen_with_what_is_closed() {
+        use std::os::unix::fs::PermissionsExt;
+        let top = std::env::temp_dir().join(format!("tow-closed-{}", std::process::id()));
+        let (home, bin) = (top.join("ho me"), top.join("bin"));
+        for folder in [&home, &bin] {
+            std::fs::create_dir_all(folder).expect("a folder");
+        }
+        let mode = |path: &std::path::Path, mode| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(path, mode).expect("a mode");
+        };
+        for name in ["tool", "open"] {
+            std::fs::write(home.join(name), "").expect("a file");
+            mode(&home.join(name), 0o755);
+            std::os::unix::fs::symlink(home.join(name), bin.join(name)).expect("a link");
+        }
+        mode(&home, 0o750);
+        let ask = || {
+            let path = std::env::var("PATH").unwrap_or_default();
+            let line = format!("PATH='{}':{path}\n", bin.display());
+            let text = here(&(line + &script("notes", &["tool", "sh"])));
+            Facts::parse(&text)
+                .unwrap_or_else(|| panic!("{text}"))
+                .closed
+        };
+        let closed = ask();
+        mode(&home, 0o755);
+        let open = ask();
+        std::fs::remove_dir_all(&top).expect("a folder");
+        assert_eq!(closed.get("tool"), Some(&home), "{closed:?}");
+        assert!(!closed.contains_key("sh") && open.is_empty(), "{open:?}");
     }
 
     #[test]

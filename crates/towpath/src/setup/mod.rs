@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use act::{Course, act};
 pub use facts::{Facts, Found, Mode, Sudo, look};
-pub use needs::programs;
+pub use needs::{first_words, programs};
 pub use plan::{Finding, Plan, Step, Wish, plan};
 pub use program::{Arch, Libc, Program};
 

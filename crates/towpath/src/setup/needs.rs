@@ -27,7 +27,7 @@ pub fn programs(config: &Config, builds: bool) -> BTreeSet<String> {
         let build = service.build.as_deref().filter(|_| builds);
         [Some(service.run.as_str()), build]
     });
-    let mut found: BTreeSet<String> = commands.flatten().flat_map(words).collect();
+    let mut found: BTreeSet<String> = commands.flatten().flat_map(first_words).collect();
     // What these call themselves.
     for (one, other) in [
         ("cargo", "cc"),
@@ -43,7 +43,8 @@ pub fn programs(config: &Config, builds: bool) -> BTreeSet<String> {
 }
 
 /// The first words of the commands in a line of shell, where they are names of programs.
-fn words(line: &str) -> Vec<String> {
+#[must_use]
+pub fn first_words(line: &str) -> Vec<String> {
     let parts = line.split(['&', '|', ';', '\n']);
     let firsts = parts.filter_map(|part| {
         let mut words = part.split_whitespace();
@@ -111,7 +112,7 @@ fn package(program: &str, packager: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{install_line, words};
+    use super::{first_words, install_line};
 
     #[test]
     fn the_words_that_commands_begin_with() {
@@ -126,7 +127,7 @@ mod tests {
             ("'od d' x; `id`", vec![]),
             ("", vec![]),
         ] {
-            assert_eq!(words(line), expected, "{line}");
+            assert_eq!(first_words(line), expected, "{line}");
         }
     }
 

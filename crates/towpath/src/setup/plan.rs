@@ -323,6 +323,7 @@ impl Planning<'_> {
     fn findings(&self) -> Vec<Finding> {
         let mut findings = self.machine();
         findings.extend(self.missing());
+        findings.extend(self.closed());
         if !self.has_systemd() {
             let text =
                 "no systemd runs there: this has to run when the machine comes up".to_owned();
@@ -338,6 +339,18 @@ impl Planning<'_> {
         missing.map(|name| Finding {
             text: format!("`{name}` is missing, which the application's commands begin with"),
             line: install_line(name, &self.facts.packager),
+        })
+    }
+
+    /// Services and builds have a user of their own there, who is nobody else.
+    fn closed(&self) -> impl Iterator<Item = Finding> + '_ {
+        let closed = self.facts.closed.iter().filter(|_| self.system);
+        closed.map(|(name, place)| Finding {
+            text: format!(
+                "`{name}` is out of reach for the user that services and builds run as: `{}` is closed to others; install it below /usr/local, or open that",
+                place.display()
+            ),
+            line: Some(format!("chmod o+x {}", place.display())),
         })
     }
 

@@ -9,31 +9,16 @@ use serde_json::{Value, json};
 use towpath_shim::protocol::{Policy, Restart, Stop};
 
 use super::{Result, blocking, version};
-use crate::build;
+use crate::build::{self, Cache};
 use crate::config::{Config, Service};
 use crate::diagnostic::Diagnostic;
 use crate::id::{Digest, InstanceId};
 use crate::release::record::{Record, platform};
 use crate::release::version::shell;
 use crate::release::world::state_trouble;
-use crate::release::{OpenRun, Presence, Side, World};
+use crate::release::{OpenRun, Presence, Side, Version, World, toolchain};
 use crate::state::Blobs;
 use crate::supervise::{Process, tail};
-
-/// Names of variables that builds get from the agent's own environment: tools, their caches and
-/// registries, proxies. Everything else stays out.
-const PASSED: [&str; 14] = [
-    "PATH", "HOME", "USER", "LANG", "TMPDIR", "CARGO_", "RUSTUP_", "NPM_", "npm_", "PIP_", "UV_",
-    "GO", "JAVA_", "SSL_",
-];
-const PROXIES: [&str; 6] = [
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-];
 
 pub(super) fn probe(run: &OpenRun) -> Presence {
     match run
@@ -56,13 +41,15 @@ pub(super) async fn build(world: &World, run: &OpenRun, name: &str) -> Result<Va
     let Some((service, command)) = buildable(&config, name) else {
         return Ok(Value::Null);
     };
-    let (state, dir) = (world.state(), version.root.join(&service.dir));
-    let (cache, keep) = (service.cache.clone(), (state.clone(), dir.clone()));
-    if !version.dev {
-        blocking(move || for_each(&cache, |folder| build::restore(&keep.0, &keep.1, folder)))
-            .await?;
-    }
-    let process = process(run, name, service, command, &dir);
+    let caches: Vec<Cache> = if version.dev {
+        Vec::new()
+    } else {
+        give(world, &version).await?;
+        caches(world, &version, service)
+    };
+    let kept = caches.clone();
+    blocking(move || for_each(&kept, Cache::restore)).await?;
+    let process = process(world, run, (name, service), command, &version);
     let ended = world
         .supervisor
         .run_once(&process)
@@ -71,13 +58,16 @@ pub(super) async fn build(world: &World, run: &OpenRun, name: &str) -> Result<Va
     let exit = ended.last_exit.as_ref();
     if exit.and_then(|exit| exit.code) != Some(0) {
         let log = world.supervisor.places().log("build", &process.id);
-        return Err(failed(name, command, exit, &tail(&log, 20), &log));
-    }
-    let (cache, keep) = (service.cache.clone(), (state, dir));
-    if !version.dev {
-        blocking(move || for_each(&cache, |folder| build::store(&keep.0, &keep.1, folder))).await?;
+        let failed = failed(name, command, exit, &tail(&log, 20), &log);
+        // A shell says so of a program that is not found, or may not be run.
+        let lacks = matches!(exit.and_then(|exit| exit.code), Some(126 | 127));
+        return Err(match process.user.filter(|_| lacks) {
+            Some(user) => failed.note(format!("builds run as user {} here", user.uid)),
+            None => failed,
+        });
     }
     let _ = world.supervisor.stop(&process.id, None).await;
+    blocking(move || for_each(&caches, Cache::store)).await?;
     Ok(json!({ "cpu_ms": ended.cpu_ms }))
 }
 
@@ -86,13 +76,30 @@ fn buildable<'a>(config: &'a Config, name: &str) -> Option<(&'a Service, &'a str
     Some((service, service.build.as_deref()?))
 }
 
+/// Hands the tree to whoever builds in it.
+async fn give(world: &World, version: &Version) -> Result<()> {
+    let Some(user) = world.builder() else {
+        return Ok(());
+    };
+    let root = version.root.clone();
+    blocking(move || build::give(&root, user).map_err(|error| trouble(&error.to_string()))).await
+}
+
+fn caches(world: &World, version: &Version, service: &Service) -> Vec<Cache> {
+    let (state, user) = (world.state(), world.builder());
+    let dir = normal(&service.dir);
+    let folders = service.cache.iter();
+    let caches = folders.map(|folder| Cache::new(&state, (&version.root, &dir), folder, user));
+    caches.collect()
+}
+
 fn for_each(
-    folders: &[PathBuf],
-    work: impl Fn(&Path) -> std::result::Result<(), build::Error>,
+    caches: &[Cache],
+    work: impl Fn(&Cache) -> std::result::Result<(), build::Error>,
 ) -> Result<()> {
-    folders
+    caches
         .iter()
-        .try_for_each(|folder| work(folder))
+        .try_for_each(work)
         .map_err(|error| trouble(&error.to_string()))
 }
 
@@ -100,21 +107,23 @@ fn id(run: &OpenRun, name: &str) -> InstanceId {
     InstanceId(format!("build-{name}-{}", run.plan.run))
 }
 
-fn process(run: &OpenRun, name: &str, service: &Service, command: &str, dir: &Path) -> Process {
-    let passed = std::env::vars().filter(|(name, _)| {
-        PASSED.iter().any(|prefix| {
-            name == prefix || (prefix.ends_with(['_', 'O']) && name.starts_with(prefix))
-        }) || PROXIES.contains(&name.as_str())
-    });
-    let mut env: BTreeMap<String, String> = passed.collect();
+fn process(
+    world: &World,
+    run: &OpenRun,
+    (name, service): (&str, &Service),
+    command: &str,
+    version: &Version,
+) -> Process {
+    let user = world.builder().filter(|_| !version.dev);
+    let mut env = toolchain::variables(&world.state(), user);
     env.extend(service.build_env.clone());
     Process {
         id: id(run, name),
         service: "build".to_owned(),
         argv: shell(command),
         env,
-        cwd: dir.to_owned(),
-        user: None,
+        cwd: version.root.join(&service.dir),
+        user,
         listen: Vec::new(),
         port: None,
         restart: Restart {
@@ -145,7 +154,8 @@ pub(super) async fn undo_build(world: &World, run: &OpenRun, name: &str) -> Resu
     };
     blocking(move || {
         if !build::is_built(&version.root) {
-            let _ = std::fs::remove_dir_all(&version.root);
+            // What is left of it counts for nothing, and goes before the next build there.
+            let _ = build::remove(&version.root);
         }
         Ok(())
     })
@@ -163,7 +173,12 @@ pub(super) async fn pack(world: &World, run: &OpenRun) -> Result<Value> {
         .and_then(|version| version.seed.clone());
     let seed = seed.ok_or_else(|| trouble("the plan has no source"))?;
     let (blobs, root) = (world.blobs.clone(), version.root.clone());
+    let builder = world.builder();
     let artifacts = blocking(move || {
+        if let Some(user) = builder {
+            build::take(&root, user).map_err(|error| trouble(&error.to_string()))?;
+        }
+        stays(&config, &root)?;
         let packed = artifacts(&config, &root, &blobs)?;
         build::mark_built(&root).map_err(|error| trouble(&error.to_string()))?;
         Ok(packed)
@@ -186,6 +201,18 @@ pub(super) async fn pack(world: &World, run: &OpenRun) -> Result<Value> {
         .add_release(&text, &signature, &world.key.public())
         .map_err(state_trouble)?;
     Ok(json!({ "release": stored.id, "digest": stored.digest }))
+}
+
+/// What a build has put in the place of migrations is refused here, before anything is migrated.
+fn stays(config: &Config, root: &Path) -> Result<()> {
+    let folders = config
+        .resources
+        .values()
+        .filter_map(|resource| resource.migrate.as_ref());
+    folders
+        .filter(|folder| root.join(folder).symlink_metadata().is_ok())
+        .try_for_each(|folder| build::migrations_in(root, folder).map(drop))
+        .map_err(|error| trouble(&error.to_string()))
 }
 
 /// One artifact a service, one a folder of migrations; services that share a folder and its paths
@@ -253,7 +280,7 @@ pub(in crate::release) fn unpack(
     if build::is_built(root) {
         return Ok(());
     }
-    let _ = std::fs::remove_dir_all(root);
+    build::remove(root).map_err(|error| build::Error::Io(root.to_owned(), error))?;
     for digest in artifacts.values() {
         let path = blobs.path(*digest);
         let file = File::open(&path).map_err(|error| build::Error::Io(path, error))?;

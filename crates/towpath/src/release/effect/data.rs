@@ -11,7 +11,7 @@ use crate::diagnostic::Diagnostic;
 use crate::migrate::{self, Migration};
 use crate::release::{OpenRun, Presence, Side, World};
 use crate::resource::sqlite;
-use crate::{backup, id::RunId};
+use crate::{backup, build, id::RunId};
 
 /// What a migration step leaves for its undo.
 #[derive(Debug, Serialize, Deserialize)]
@@ -96,7 +96,12 @@ fn migrations(world: &World, run: &OpenRun, resource: &str) -> Result<Vec<Migrat
         .get(resource)
         .and_then(|resource| resource.migrations());
     let folder = folder.unwrap_or(Path::new(""));
-    migrate::load(&version.root.join(folder)).map_err(|error| migrate_trouble(resource, &error))
+    let folder = match version.dev {
+        true => version.root.join(folder),
+        false => build::migrations_in(&version.root, folder)
+            .map_err(|error| migrate_trouble(resource, &error))?,
+    };
+    migrate::load(&folder).map_err(|error| migrate_trouble(resource, &error))
 }
 
 fn migrate_trouble(resource: &str, error: &dyn std::fmt::Display) -> Diagnostic {
