@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::fixture::{Fixture, MANIFEST, STAGING};
+use crate::fixture::{Fixture, MANIFEST, PRODUCTION, STAGING};
 
 const DEPLOY: [&str; 3] = ["deploy", "-e", STAGING];
 
@@ -134,4 +134,39 @@ fn what_a_build_puts_in_the_place_of_a_file_is_not_told() {
         }
         fixture.down(STAGING);
     }
+}
+
+#[test]
+fn where_a_promoted_release_serves_nothing_is_built_whatever_the_manifest_says() {
+    let mut fixture = Fixture::new();
+    fixture.bring(PRODUCTION).expect(0);
+    let before = fixture.status(PRODUCTION);
+    let text = fs::read_to_string(fixture.repo().join("tow.toml")).unwrap();
+    for way in ["promote = [\"production\"]\n", ""] {
+        let sent = text.replace("promote = [\"staging\", \"production\"]\n", way);
+        assert_ne!(sent, text);
+        fixture.write("tow.toml", &sent);
+        fixture.commit();
+        for operation in ["deploy", "up"] {
+            let said = fixture.tow(&[operation, "-e", PRODUCTION]).expect(4);
+            for part in ["deploy::not-the-way", "tow down -e production"] {
+                assert!(said.err.contains(part), "{part}: {}", said.err);
+            }
+        }
+    }
+    let after = fixture.status(PRODUCTION);
+    assert_eq!(after.agent_pid, before.agent_pid);
+    assert_eq!(
+        fs::read_dir(fixture.state(PRODUCTION).join("builds"))
+            .unwrap()
+            .count(),
+        1
+    );
+    fixture.down(PRODUCTION);
+    fixture.tow(&["deploy", "-e", PRODUCTION]).expect(0);
+    // Now it is its own.
+    fixture.commit();
+    fixture.tow(&["deploy", "-e", PRODUCTION]).expect(0);
+    fixture.down(PRODUCTION);
+    fixture.down(STAGING);
 }

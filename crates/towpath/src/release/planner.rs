@@ -129,7 +129,7 @@ fn plan(
     order: Order<'_>,
 ) -> Result<Plan> {
     let config = resolve(world, &prepared)?;
-    admit(&config, operation)?;
+    admit(world, now, &config, operation)?;
     let serving = serving(world, now, operation, &prepared)?;
     if let (Some(release), false) = (serving, order.again) {
         return Err(Refusal::Already(release));
