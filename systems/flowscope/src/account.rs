@@ -3,11 +3,11 @@
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use rusqlite::{Connection, OptionalExtension};
 use sha2::{Digest, Sha256};
 
 use crate::clock::now_ms;
-use crate::db::{Db, DbError};
+use crate::db::{Conn, Db, DbError, Row};
+use crate::values;
 
 /// How long a session lasts, milliseconds.
 const SESSION_MS: i64 = 30 * 24 * 3600 * 1000;
@@ -50,42 +50,45 @@ pub async fn create_first(db: &Db, name: &str, password: &str) -> Result<(), DbE
         return Ok(());
     }
     let Some(hash) = hash_password(password) else {
-        return Err(DbError::Sqlite("no randomness for a salt".to_owned()));
+        return Err(DbError::Failed("no randomness for a salt".to_owned()));
     };
     let name = name.to_owned();
     db.write(move |conn| {
-        // One statement under the write lock: of two instances that both saw no user, one inserts.
+        // Under the write lock: of two instances that both saw no user, one inserts.
         conn.execute(
             "INSERT INTO users (name, password_hash, created_at)
-             SELECT ?1, ?2, ?3 WHERE NOT EXISTS (SELECT 1 FROM users)",
-            (&name, &hash, now_ms()),
+             SELECT CAST(?1 AS TEXT), CAST(?2 AS TEXT), CAST(?3 AS BIGINT)
+             WHERE NOT EXISTS (SELECT 1 FROM users)",
+            values![name, hash, now_ms()],
         )?;
         Ok(())
     })
     .await
 }
 
-fn any_user(conn: &Connection) -> Result<bool, DbError> {
-    Ok(conn
-        .prepare_cached("SELECT 1 FROM users LIMIT 1")?
-        .exists([])?)
+fn any_user(conn: &Conn) -> Result<bool, DbError> {
+    let found = conn.first("SELECT id FROM users LIMIT 1", values![], |_| Ok(()))?;
+    Ok(found.is_some())
 }
 
 /// The user of this name.
 ///
 /// # Errors
 /// The database's.
-pub fn find(conn: &Connection, name: &str) -> Result<Option<User>, DbError> {
-    let mut query =
-        conn.prepare_cached("SELECT id, name, password_hash FROM users WHERE name = ?1")?;
-    let user = query.query_row([name], |row| {
-        Ok(User {
-            id: row.get(0)?,
-            name: row.get(1)?,
-            password_hash: row.get(2)?,
-        })
-    });
-    Ok(user.optional()?)
+pub fn find(conn: &Conn, name: &str) -> Result<Option<User>, DbError> {
+    conn.first(
+        "SELECT id, name, password_hash FROM users WHERE name = ?1",
+        values![name],
+        user,
+    )
+}
+
+fn user(mut row: Row) -> Result<User, DbError> {
+    Ok(User {
+        id: row.take()?,
+        name: row.take()?,
+        password_hash: row.take()?,
+    })
 }
 
 /// A new token, 256 bits in hexadecimal; `None` if the system gives no randomness.
@@ -103,14 +106,13 @@ fn token_hash(token: &str) -> Vec<u8> {
 ///
 /// # Errors
 /// The database's.
-pub fn open_session(conn: &Connection, user: i64, token: &str) -> Result<(), DbError> {
+pub fn open_session(conn: &Conn, user: i64, token: &str) -> Result<(), DbError> {
     let now = now_ms();
-    conn.prepare_cached("DELETE FROM sessions WHERE expires_at <= ?1")?
-        .execute([now])?;
-    conn.prepare_cached(
+    conn.execute("DELETE FROM sessions WHERE expires_at <= ?1", values![now])?;
+    conn.execute(
         "INSERT INTO sessions (token_hash, user_id, created_at, expires_at) VALUES (?1, ?2, ?3, ?4)",
-    )?
-    .execute((token_hash(token), user, now, now + SESSION_MS))?;
+        values![token_hash(token), user, now, now + SESSION_MS],
+    )?;
     Ok(())
 }
 
@@ -118,22 +120,20 @@ pub fn open_session(conn: &Connection, user: i64, token: &str) -> Result<(), DbE
 ///
 /// # Errors
 /// The database's.
-pub fn session_user(conn: &Connection, token: &str) -> Result<Option<String>, DbError> {
-    let mut query = conn.prepare_cached(
+pub fn session_user(conn: &Conn, token: &str) -> Result<Option<String>, DbError> {
+    conn.first(
         "SELECT users.name FROM sessions JOIN users ON users.id = sessions.user_id
          WHERE token_hash = ?1 AND expires_at > ?2",
-    )?;
-    Ok(query
-        .query_row((token_hash(token), now_ms()), |row| row.get(0))
-        .optional()?)
+        values![token_hash(token), now_ms()],
+        |mut row| row.take(),
+    )
 }
 
 /// Ends a session; one that is over already stays over.
 ///
 /// # Errors
 /// The database's.
-pub fn close_session(conn: &Connection, token: &str) -> Result<(), DbError> {
-    conn.prepare_cached("DELETE FROM sessions WHERE token_hash = ?1")?
-        .execute([token_hash(token)])?;
-    Ok(())
+pub fn close_session(conn: &Conn, token: &str) -> Result<(), DbError> {
+    let sql = "DELETE FROM sessions WHERE token_hash = ?1";
+    conn.execute(sql, values![token_hash(token)]).map(drop)
 }

@@ -1,10 +1,10 @@
 //! Prompts and their versions, which are numbered from 1 and never change.
 
-use rusqlite::{Connection, OptionalExtension, Row};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::now_ms;
-use crate::db::DbError;
+use crate::db::{Conn, DbError, Row};
+use crate::{search, values};
 
 /// Most prompts in a list.
 const MAX_LISTED: u32 = 500;
@@ -46,16 +46,16 @@ pub fn name_fault(name: &str) -> Option<String> {
 ///
 /// # Errors
 /// The database's.
-pub fn create(conn: &Connection, name: &str, first: &NewVersion) -> Result<bool, DbError> {
-    let created = conn
-        .prepare_cached(
-            "INSERT INTO prompts (name, created_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-        )?
-        .execute((name, now_ms()))?;
-    if created == 0 {
+pub fn create(conn: &Conn, name: &str, first: &NewVersion) -> Result<bool, DbError> {
+    let created = conn.first(
+        "INSERT INTO prompts (name, created_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING RETURNING id",
+        values![name, now_ms()],
+        |mut row| row.take(),
+    )?;
+    let Some(prompt) = created else {
         return Ok(false);
-    }
-    insert_version(conn, conn.last_insert_rowid(), name, 1, first)?;
+    };
+    insert_version(conn, prompt, name, 1, first)?;
     Ok(true)
 }
 
@@ -63,18 +63,13 @@ pub fn create(conn: &Connection, name: &str, first: &NewVersion) -> Result<bool,
 ///
 /// # Errors
 /// The database's.
-pub fn add_version(
-    conn: &Connection,
-    name: &str,
-    new: &NewVersion,
-) -> Result<Option<i64>, DbError> {
-    let mut query = conn.prepare_cached(
+pub fn add_version(conn: &Conn, name: &str, new: &NewVersion) -> Result<Option<i64>, DbError> {
+    let found = conn.first(
         "SELECT id, (SELECT coalesce(max(version), 0) + 1 FROM prompt_versions WHERE prompt_id = prompts.id)
          FROM prompts WHERE name = ?1",
+        values![name],
+        |mut row| Ok((row.take()?, row.take()?)),
     )?;
-    let found = query
-        .query_row([name], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
     let Some((prompt, version)) = found else {
         return Ok(None);
     };
@@ -83,32 +78,31 @@ pub fn add_version(
 }
 
 fn insert_version(
-    conn: &Connection,
+    conn: &Conn,
     prompt: i64,
     name: &str,
     version: i64,
     new: &NewVersion,
 ) -> Result<(), DbError> {
-    conn.prepare_cached(
-        "INSERT INTO prompt_versions (prompt_id, version, body, comment, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
-    )?
-    .execute((prompt, version, &new.body, &new.comment, now_ms()))?;
-    let row = conn.last_insert_rowid();
-    conn.prepare_cached("INSERT INTO prompt_search (rowid, name, body) VALUES (?1, ?2, ?3)")?
-        .execute((row, name, &new.body))?;
-    Ok(())
+    let row = conn.one(
+        "INSERT INTO prompt_versions (prompt_id, version, body, comment, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5) RETURNING id",
+        values![prompt, version, &new.body, &new.comment, now_ms()],
+        |mut row| row.take(),
+    )?;
+    search::add_prompt(conn, row, name, &new.body)
 }
 
 const VERSION: &str = "SELECT prompts.name, version, body, comment, prompt_versions.created_at
      FROM prompt_versions JOIN prompts ON prompts.id = prompt_id";
 
-fn prompt_version(row: &Row<'_>) -> rusqlite::Result<PromptVersion> {
+fn prompt_version(mut row: Row) -> Result<PromptVersion, DbError> {
     Ok(PromptVersion {
-        name: row.get(0)?,
-        version: row.get(1)?,
-        body: row.get(2)?,
-        comment: row.get(3)?,
-        created_at: row.get(4)?,
+        name: row.take()?,
+        version: row.take()?,
+        body: row.take()?,
+        comment: row.take()?,
+        created_at: row.take()?,
     })
 }
 
@@ -116,25 +110,21 @@ fn prompt_version(row: &Row<'_>) -> rusqlite::Result<PromptVersion> {
 ///
 /// # Errors
 /// The database's.
-pub fn list(conn: &Connection) -> Result<Vec<PromptVersion>, DbError> {
-    let mut query = conn.prepare_cached(&format!(
+pub fn list(conn: &Conn) -> Result<Vec<PromptVersion>, DbError> {
+    let sql = format!(
         "{VERSION} WHERE version = (SELECT max(version) FROM prompt_versions WHERE prompt_id = prompts.id)
          ORDER BY prompts.name LIMIT {MAX_LISTED}"
-    ))?;
-    let rows = query.query_map([], prompt_version)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    );
+    conn.query(&sql, values![], prompt_version)
 }
 
 /// The versions of a prompt, newest first; empty if there is no such prompt.
 ///
 /// # Errors
 /// The database's.
-pub fn versions(conn: &Connection, name: &str) -> Result<Vec<PromptVersion>, DbError> {
-    let mut query = conn.prepare_cached(&format!(
-        "{VERSION} WHERE prompts.name = ?1 ORDER BY version DESC"
-    ))?;
-    let rows = query.query_map([name], prompt_version)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+pub fn versions(conn: &Conn, name: &str) -> Result<Vec<PromptVersion>, DbError> {
+    let sql = format!("{VERSION} WHERE prompts.name = ?1 ORDER BY version DESC");
+    conn.query(&sql, values![name], prompt_version)
 }
 
 /// One version of a prompt, or its latest.
@@ -142,27 +132,24 @@ pub fn versions(conn: &Connection, name: &str) -> Result<Vec<PromptVersion>, DbE
 /// # Errors
 /// The database's.
 pub fn get(
-    conn: &Connection,
+    conn: &Conn,
     name: &str,
     version: Option<i64>,
 ) -> Result<Option<PromptVersion>, DbError> {
-    let mut query = conn.prepare_cached(&format!(
+    let sql = format!(
         "{VERSION} WHERE prompts.name = ?1 AND version = coalesce(?2,
              (SELECT max(version) FROM prompt_versions WHERE prompt_id = prompts.id))"
-    ))?;
-    Ok(query
-        .query_row((name, version), prompt_version)
-        .optional()?)
+    );
+    conn.first(&sql, values![name, version], prompt_version)
 }
 
 /// The versions in these rows, in the same order.
 ///
 /// # Errors
 /// The database's.
-pub fn at(conn: &Connection, rows: &[i64]) -> Result<Vec<PromptVersion>, DbError> {
-    let mut query = conn.prepare_cached(&format!("{VERSION} WHERE prompt_versions.id = ?1"))?;
-    let found = rows
-        .iter()
-        .map(|row| query.query_row([row], prompt_version));
-    Ok(found.collect::<Result<_, _>>()?)
+pub fn at(conn: &Conn, rows: &[i64]) -> Result<Vec<PromptVersion>, DbError> {
+    let sql = format!("{VERSION} WHERE prompt_versions.id = ?1");
+    rows.iter()
+        .map(|row| conn.one(&sql, values![*row], prompt_version))
+        .collect()
 }

@@ -1,9 +1,9 @@
 //! Roll-ups as the worker writes them, one row an application and second.
 
-use rusqlite::{Connection, Row};
 use serde::Serialize;
 
-use crate::db::DbError;
+use crate::db::{Conn, DbError, Row};
+use crate::values;
 
 /// What happened in one second to one application.
 #[derive(Debug, Serialize)]
@@ -33,15 +33,15 @@ pub struct Doubled {
     pub total: i64,
 }
 
-fn rollup(row: &Row<'_>) -> rusqlite::Result<Rollup> {
+fn rollup(mut row: Row) -> Result<Rollup, DbError> {
     Ok(Rollup {
-        app: row.get(0)?,
-        bucket: row.get(1)?,
-        traces: row.get(2)?,
-        tokens: row.get(3)?,
-        error_count: row.get(4)?,
-        p50_ms: row.get(5)?,
-        p95_ms: row.get(6)?,
+        app: row.take()?,
+        bucket: row.take()?,
+        traces: row.take()?,
+        tokens: row.take()?,
+        error_count: row.take()?,
+        p50_ms: row.take()?,
+        p95_ms: row.take()?,
     })
 }
 
@@ -49,19 +49,16 @@ fn rollup(row: &Row<'_>) -> rusqlite::Result<Rollup> {
 ///
 /// # Errors
 /// The database's.
-pub fn list(conn: &Connection, app: Option<&str>, limit: u32) -> Result<Vec<Rollup>, DbError> {
-    let filter = if app.is_some() {
-        "app = ?1"
-    } else {
-        "?1 IS NULL"
+pub fn list(conn: &Conn, app: Option<&str>, limit: u32) -> Result<Vec<Rollup>, DbError> {
+    let filter = match app {
+        Some(_) => "app = ?1",
+        None => "CAST(?1 AS TEXT) IS NULL",
     };
-    let mut query = conn.prepare_cached(&format!(
+    let sql = format!(
         "SELECT app, bucket, traces, tokens, error_count, p50_ms, p95_ms FROM rollups
          WHERE {filter} ORDER BY bucket DESC LIMIT ?2"
-    ))?;
-    let mut rollups: Vec<Rollup> = query
-        .query_map((app, limit), rollup)?
-        .collect::<Result<_, _>>()?;
+    );
+    let mut rollups = conn.query(&sql, values![app, limit], rollup)?;
     rollups.reverse();
     Ok(rollups)
 }
@@ -70,15 +67,16 @@ pub fn list(conn: &Connection, app: Option<&str>, limit: u32) -> Result<Vec<Roll
 ///
 /// # Errors
 /// The database's.
-pub fn doubled(conn: &Connection) -> Result<Doubled, DbError> {
-    let mut query = conn.prepare_cached(
-        "SELECT coalesce(sum(n - 1), 0), coalesce(sum(n), 0)
-         FROM (SELECT count(*) AS n FROM rollups GROUP BY app, bucket)",
-    )?;
-    Ok(query.query_row([], |row| {
-        Ok(Doubled {
-            doubled: row.get(0)?,
-            total: row.get(1)?,
-        })
-    })?)
+pub fn doubled(conn: &Conn) -> Result<Doubled, DbError> {
+    conn.one(
+        "SELECT CAST(coalesce(sum(n - 1), 0) AS BIGINT), CAST(coalesce(sum(n), 0) AS BIGINT)
+         FROM (SELECT count(*) AS n FROM rollups GROUP BY app, bucket) AS counted",
+        values![],
+        |mut row| {
+            Ok(Doubled {
+                doubled: row.take()?,
+                total: row.take()?,
+            })
+        },
+    )
 }

@@ -1,14 +1,25 @@
 //! Full-text search: every word must occur, and the last one may be unfinished.
+//!
+//! What a word is, is decided here, so that both engines find the same: FTS5 and PostgreSQL's parser take texts apart
+//! each in its own way, and the latter also by the server's locale. They are given words, and do the finding.
 
-use rusqlite::Connection;
 use serde::Serialize;
+use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::is_combining_mark;
 
-use crate::db::DbError;
+use crate::db::{Conn, DbError, Dialect};
 use crate::prompt::{self, PromptVersion};
 use crate::trace::{self, Summary};
+use crate::values;
 
 /// Most of each kind that is found.
 const LIMIT: u32 = 50;
+/// Most words that are looked for.
+const MAX_WANTED: usize = 16;
+/// Longest beginning of a word that tells it from others, characters: PostgreSQL takes 2 KiB for one.
+const MAX_WORD: usize = 200;
+/// Most text of one trace or prompt that can be found, bytes: PostgreSQL takes 1 MiB for one.
+const MAX_TEXT: usize = 1_000_000;
 
 /// What was found, newest first.
 #[derive(Debug, Default, Serialize)]
@@ -23,8 +34,8 @@ pub struct Found {
 ///
 /// # Errors
 /// The database's.
-pub fn search(conn: &Connection, text: &str) -> Result<Found, DbError> {
-    let Some(expression) = expression(text) else {
+pub fn search(conn: &Conn, text: &str) -> Result<Found, DbError> {
+    let Some(expression) = expression(conn.dialect(), text) else {
         return Ok(Found::default());
     };
     let rows = |table: &str| matches(conn, table, &expression);
@@ -34,25 +45,95 @@ pub fn search(conn: &Connection, text: &str) -> Result<Found, DbError> {
     })
 }
 
-fn matches(conn: &Connection, table: &str, expression: &str) -> Result<Vec<i64>, DbError> {
-    // By row, not by rank: the newest can be had without scoring every match.
-    let mut query = conn.prepare_cached(&format!(
-        "SELECT rowid FROM {table} WHERE {table} MATCH ?1 ORDER BY rowid DESC LIMIT {LIMIT}"
-    ))?;
-    let rows = query.query_map([expression], |row| row.get(0))?;
-    Ok(rows.collect::<Result<_, _>>()?)
+/// Makes the trace in this row found by its application, its name and the text in it.
+///
+/// # Errors
+/// The database's.
+pub fn add_trace(conn: &Conn, row: i64, [app, name, body]: [&str; 3]) -> Result<(), DbError> {
+    match conn.dialect() {
+        Dialect::Sqlite => conn.execute(
+            "INSERT INTO trace_search (rowid, app, name, body) VALUES (?1, ?2, ?3, ?4)",
+            values![row, indexed(&[app]), indexed(&[name]), indexed(&[body])],
+        )?,
+        Dialect::Postgres => conn.execute(
+            "INSERT INTO trace_search (id, words) VALUES (?1, array_to_tsvector(string_to_array(?2::text, ' ')))",
+            values![row, indexed(&[app, name, body])],
+        )?,
+    };
+    Ok(())
 }
 
-/// The words as a query of FTS5, quoted so that none of them is an operator; `None` if there are none.
-fn expression(text: &str) -> Option<String> {
-    let words: Vec<String> = text
+/// Makes the version of a prompt in this row found by its name and text.
+///
+/// # Errors
+/// The database's.
+pub fn add_prompt(conn: &Conn, row: i64, name: &str, body: &str) -> Result<(), DbError> {
+    match conn.dialect() {
+        Dialect::Sqlite => conn.execute(
+            "INSERT INTO prompt_search (rowid, name, body) VALUES (?1, ?2, ?3)",
+            values![row, indexed(&[name]), indexed(&[body])],
+        )?,
+        Dialect::Postgres => conn.execute(
+            "INSERT INTO prompt_search (id, words) VALUES (?1, array_to_tsvector(string_to_array(?2::text, ' ')))",
+            values![row, indexed(&[name, body])],
+        )?,
+    };
+    Ok(())
+}
+
+fn matches(conn: &Conn, table: &str, expression: &str) -> Result<Vec<i64>, DbError> {
+    // By row, not by rank: the newest can be had without scoring every match.
+    let (row, found) = match conn.dialect() {
+        Dialect::Sqlite => ("rowid", format!("{table} MATCH ?1")),
+        Dialect::Postgres => ("id", "words @@ ?1::text::tsquery".to_owned()),
+    };
+    let sql = format!("SELECT {row} FROM {table} WHERE {found} ORDER BY {row} DESC LIMIT {LIMIT}");
+    conn.query(&sql, values![expression], |mut row| row.take())
+}
+
+/// The words as a query, quoted so that none of them is an operator; `None` if there are none.
+fn expression(dialect: Dialect, text: &str) -> Option<String> {
+    let unfinished = text.ends_with(char::is_alphanumeric);
+    let wanted: Vec<String> = words(text).into_iter().take(MAX_WANTED).collect();
+    if wanted.is_empty() {
+        return None;
+    }
+    let (quote, and, begins) = match dialect {
+        Dialect::Sqlite => ('"', " ", "*"),
+        Dialect::Postgres => ('\'', " & ", ":*"),
+    };
+    let quoted: Vec<String> = wanted
+        .iter()
+        .map(|word| format!("{quote}{word}{quote}"))
+        .collect();
+    Some(quoted.join(and) + if unfinished { begins } else { "" })
+}
+
+/// The words of some texts with a blank between them, as the engines get them.
+fn indexed(texts: &[&str]) -> String {
+    let mut length = 0;
+    let fits = |word: &String| {
+        length += word.len() + 1;
+        length <= MAX_TEXT
+    };
+    let words = texts.iter().flat_map(|text| words(text));
+    words.take_while(fits).collect::<Vec<_>>().join(" ")
+}
+
+/// The words of a text, in lower case and without accents.
+fn words(text: &str) -> Vec<String> {
+    let plain: String = text
+        .chars()
+        .flat_map(char::to_lowercase)
+        .nfd()
+        .filter(|c| !is_combining_mark(*c))
+        .nfc()
+        .collect();
+    plain
         .split(|c: char| !c.is_alphanumeric())
         .filter(|word| !word.is_empty())
-        .take(16)
-        .map(|word| format!("\"{word}\""))
-        .collect();
-    let unfinished = text.ends_with(char::is_alphanumeric);
-    (!words.is_empty()).then(|| words.join(" ") + if unfinished { "*" } else { "" })
+        .map(|word| word.chars().take(MAX_WORD).collect())
+        .collect()
 }
 
 #[cfg(test)]
@@ -61,8 +142,25 @@ mod tests {
 
     #[test]
     fn operators_are_words() {
-        assert_eq!(expression("cat OR").as_deref(), Some("\"cat\" \"OR\"*"));
-        assert_eq!(expression("say \"hi\" ").as_deref(), Some("\"say\" \"hi\""));
-        assert_eq!(expression(" -* "), None);
+        let sqlite = |text| expression(Dialect::Sqlite, text);
+        assert_eq!(sqlite("cat OR").as_deref(), Some("\"cat\" \"or\"*"));
+        assert_eq!(sqlite("say \"hi\" ").as_deref(), Some("\"say\" \"hi\""));
+        assert_eq!(sqlite(" -* "), None);
+        let postgres = |text| expression(Dialect::Postgres, text);
+        assert_eq!(postgres("cat | !").as_deref(), Some("'cat'"));
+        assert_eq!(
+            postgres("it's & cat").as_deref(),
+            Some("'it' & 's' & 'cat':*")
+        );
+    }
+
+    #[test]
+    fn words_are_plain_whole_and_bounded() {
+        assert_eq!(
+            words("Café—ÜBER, x1 ﬁ 한국"),
+            ["cafe", "uber", "x1", "ﬁ", "한국"]
+        );
+        assert_eq!(words(&"ä".repeat(500)), ["a".repeat(MAX_WORD)]);
+        assert!(indexed(&["first", &"word ".repeat(300_000)]).len() <= MAX_TEXT);
     }
 }

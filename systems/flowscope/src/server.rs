@@ -1,4 +1,4 @@
-//! The process: starts, serves, and ends when it is told to.
+//! The process: starts, serves or rolls up, and ends when it is told to.
 //!
 //! On SIGTERM no more connections are taken, requests under way are answered, long polls are answered at once, and
 //! WebSockets are closed with 1012 so that their clients come back to another instance.
@@ -10,15 +10,17 @@ use std::time::Duration;
 
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::account;
 use crate::api::{self, App};
-use crate::db::Db;
+use crate::db::{Db, DbError, Source};
 use crate::live::Live;
 use crate::settings::Settings;
 use crate::version::VERSION;
+use crate::worker::{self, Ended};
 
 /// Time that requests under way get to end; only a client that does not send its request whole takes longer.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -34,6 +36,8 @@ pub enum ServerError {
     Listen(SocketAddr, io::Error),
     /// Serving ended by itself.
     Serve(io::Error),
+    /// The worker cannot go on.
+    Work(DbError),
 }
 
 impl fmt::Display for ServerError {
@@ -42,6 +46,7 @@ impl fmt::Display for ServerError {
             Self::Start(error) => write!(f, "cannot start: {error}"),
             Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
             Self::Serve(error) => write!(f, "cannot serve: {error}"),
+            Self::Work(error) => write!(f, "cannot roll up: {error}"),
         }
     }
 }
@@ -51,17 +56,41 @@ impl fmt::Display for ServerError {
 /// # Errors
 /// What keeps it from starting; once it serves, only a failing listener.
 pub fn run(settings: Settings) -> Result<(), ServerError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(ServerError::Start)?;
+    let runtime = runtime(2)?;
     let (db, threads) = Db::start(&settings.database);
     let outcome = runtime.block_on(serve(settings, db));
     // Drops what still holds the database, so that its connections close and the last one checkpoints.
     runtime.shutdown_timeout(Duration::from_secs(1));
     threads.join();
     outcome
+}
+
+/// Rolls up until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What waiting does not mend.
+pub fn roll_up(source: &Source) -> Result<(), ServerError> {
+    let runtime = runtime(1)?;
+    let (db, threads) = Db::start(source);
+    let outcome = runtime.block_on(async {
+        let stop = stop_signal().map_err(ServerError::Start)?;
+        let ended = worker::work(&db, &source.to_string(), stop).await;
+        ended.map_err(ServerError::Work)
+    });
+    drop(db);
+    // A transaction that still waits ends with the process, and leaves nothing.
+    if !matches!(outcome, Ok(Ended::Waiting)) {
+        threads.join();
+    }
+    outcome.map(|_| println!("rollup: stops"))
+}
+
+fn runtime(threads: usize) -> Result<Runtime, ServerError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .map_err(ServerError::Start)
 }
 
 async fn serve(settings: Settings, db: Db) -> Result<(), ServerError> {

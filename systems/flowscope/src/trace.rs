@@ -2,11 +2,10 @@
 //!
 //! A trace's spans are rows in pre-order, each with the position of its parent; reading puts them back together.
 
-use rusqlite::{Connection, OptionalExtension, Row};
 use serde::{Deserialize, Serialize};
 
-use crate::clock::now_ms;
-use crate::db::DbError;
+use crate::db::{Conn, DbError, Row};
+use crate::{search, values};
 
 /// Most spans in one trace.
 const MAX_SPANS: u32 = 2000;
@@ -232,77 +231,83 @@ fn walk<'a>(
 ///
 /// # Errors
 /// The database's.
-pub fn insert(conn: &Connection, id: &str, new: &NewTrace) -> Result<(), DbError> {
+pub fn insert(conn: &Conn, id: &str, new: &NewTrace) -> Result<(), DbError> {
     let ingested_at = arrival(conn)?;
     let duration_ms = new.duration_ms.unwrap_or_else(|| new.end_of_spans());
     let started_at = new.started_at.unwrap_or(ingested_at - duration_ms as i64);
     let tokens = new.tokens.unwrap_or_else(|| new.tokens_of_spans());
-    conn.prepare_cached(
+    let row = conn.one(
         "INSERT INTO traces (trace_id, app, name, started_at, ingested_at, duration_ms, tokens, error, input, output)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-    )?
-    .execute((
-        id, &new.app, &new.name, started_at, ingested_at, duration_ms, tokens, &new.error,
-        &new.input, &new.output,
-    ))?;
-    let row = conn.last_insert_rowid();
-    insert_spans(conn, row, &new.spans)?;
-    conn.prepare_cached(
-        "INSERT INTO trace_search (rowid, app, name, body) VALUES (?1, ?2, ?3, ?4)",
-    )?
-    .execute((row, &new.app, &new.name, new.text()))?;
-    Ok(())
-}
-
-fn arrival(conn: &Connection) -> Result<i64, DbError> {
-    let last: Option<i64> = conn
-        .prepare_cached("SELECT ingested_at FROM traces ORDER BY id DESC LIMIT 1")?
-        .query_row([], |row| row.get(0))
-        .optional()?;
-    Ok(last.unwrap_or(0).max(now_ms()))
-}
-
-fn insert_spans(conn: &Connection, row: i64, spans: &[Span]) -> Result<(), DbError> {
-    let mut insert = conn.prepare_cached(
-        "INSERT INTO spans (trace_row, position, parent, name, kind, start_ms, duration_ms, tokens, error, input, output)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) RETURNING id",
+        values![
+            id, &new.app, &new.name, started_at, ingested_at, duration_ms, tokens, &new.error,
+            &new.input, &new.output,
+        ],
+        |mut row| row.take(),
     )?;
-    let mut outcome = Ok(0);
+    insert_spans(conn, row, &new.spans)?;
+    search::add_trace(conn, row, [&new.app, &new.name, &new.text()])
+}
+
+fn arrival(conn: &Conn) -> Result<i64, DbError> {
+    let last: Option<i64> = conn.first(
+        "SELECT ingested_at FROM traces ORDER BY id DESC LIMIT 1",
+        values![],
+        |mut row| row.take(),
+    )?;
+    Ok(last.unwrap_or(0).max(conn.now_ms()?))
+}
+
+fn insert_spans(conn: &Conn, row: i64, spans: &[Span]) -> Result<(), DbError> {
+    let mut outcome = Ok(());
     walk(spans, None, &mut 0, &mut |position, parent, span| {
         if outcome.is_ok() {
-            outcome = insert.execute((
-                row,
-                position,
-                parent,
-                &span.name,
-                &span.kind,
-                span.start_ms,
-                span.duration_ms,
-                span.tokens,
-                &span.error,
-                &span.input,
-                &span.output,
-            ));
+            outcome = insert_span(conn, row, position, parent, span);
         }
     });
-    outcome?;
+    outcome
+}
+
+fn insert_span(
+    conn: &Conn,
+    row: i64,
+    position: u32,
+    parent: Option<u32>,
+    span: &Span,
+) -> Result<(), DbError> {
+    conn.execute(
+        "INSERT INTO spans (trace_row, position, parent, name, kind, start_ms, duration_ms, tokens, error, input, output)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        values![
+            row, position, parent, &span.name, &span.kind, span.start_ms, span.duration_ms,
+            span.tokens, &span.error, &span.input, &span.output,
+        ],
+    )?;
     Ok(())
 }
 
 const SUMMARY: &str = "SELECT id, trace_id, app, name, started_at, ingested_at, duration_ms, tokens, error FROM traces";
 
-fn summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
+fn summary(mut row: Row) -> Result<Summary, DbError> {
     Ok(Summary {
-        seq: row.get(0)?,
-        id: row.get(1)?,
-        app: row.get(2)?,
-        name: row.get(3)?,
-        started_at: row.get(4)?,
-        ingested_at: row.get(5)?,
-        duration_ms: row.get(6)?,
-        tokens: row.get(7)?,
-        error: row.get(8)?,
+        seq: row.take()?,
+        id: row.take()?,
+        app: row.take()?,
+        name: row.take()?,
+        started_at: row.take()?,
+        ingested_at: row.take()?,
+        duration_ms: row.take()?,
+        tokens: row.take()?,
+        error: row.take()?,
     })
+}
+
+/// A condition of its own for each case, so that an index on the application can be used.
+fn of_app(app: Option<&str>) -> &'static str {
+    match app {
+        Some(_) => "app = ?1",
+        None => "CAST(?1 AS TEXT) IS NULL",
+    }
 }
 
 /// The newest traces before `before`, newest first, of one application or of all.
@@ -310,20 +315,14 @@ fn summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
 /// # Errors
 /// The database's.
 pub fn list(
-    conn: &Connection,
+    conn: &Conn,
     app: Option<&str>,
     before: i64,
     limit: u32,
 ) -> Result<Vec<Summary>, DbError> {
-    let filter = if app.is_some() {
-        "app = ?1 AND"
-    } else {
-        "?1 IS NULL AND"
-    };
-    let sql = format!("{SUMMARY} WHERE {filter} id < ?2 ORDER BY id DESC LIMIT ?3");
-    let mut query = conn.prepare_cached(&sql)?;
-    let rows = query.query_map((app, before, limit), summary)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let filter = of_app(app);
+    let sql = format!("{SUMMARY} WHERE {filter} AND id < ?2 ORDER BY id DESC LIMIT ?3");
+    conn.query(&sql, values![app, before, limit], summary)
 }
 
 /// The oldest traces after `after`, oldest first, of one application or of all.
@@ -331,54 +330,49 @@ pub fn list(
 /// # Errors
 /// The database's.
 pub fn after(
-    conn: &Connection,
+    conn: &Conn,
     app: Option<&str>,
     after: i64,
     limit: u32,
 ) -> Result<Vec<Summary>, DbError> {
-    let filter = if app.is_some() {
-        "app = ?1 AND"
-    } else {
-        "?1 IS NULL AND"
-    };
-    let sql = format!("{SUMMARY} WHERE {filter} id > ?2 ORDER BY id LIMIT ?3");
-    let mut query = conn.prepare_cached(&sql)?;
-    let rows = query.query_map((app, after, limit), summary)?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let filter = of_app(app);
+    let sql = format!("{SUMMARY} WHERE {filter} AND id > ?2 ORDER BY id LIMIT ?3");
+    conn.query(&sql, values![app, after, limit], summary)
 }
 
 /// The place of the newest trace; 0 when there is none.
 ///
 /// # Errors
 /// The database's.
-pub fn last_seq(conn: &Connection) -> Result<i64, DbError> {
-    let mut query = conn.prepare_cached("SELECT coalesce(max(id), 0) FROM traces")?;
-    Ok(query.query_row([], |row| row.get(0))?)
+pub fn last_seq(conn: &Conn) -> Result<i64, DbError> {
+    let sql = "SELECT coalesce(max(id), 0) FROM traces";
+    conn.one(sql, values![], |mut row| row.take())
 }
 
 /// The traces in these places, in the same order.
 ///
 /// # Errors
 /// The database's.
-pub fn at(conn: &Connection, places: &[i64]) -> Result<Vec<Summary>, DbError> {
-    let mut query = conn.prepare_cached(&format!("{SUMMARY} WHERE id = ?1"))?;
-    let rows = places.iter().map(|place| query.query_row([place], summary));
-    Ok(rows.collect::<Result<_, _>>()?)
+pub fn at(conn: &Conn, places: &[i64]) -> Result<Vec<Summary>, DbError> {
+    let sql = format!("{SUMMARY} WHERE id = ?1");
+    places
+        .iter()
+        .map(|place| conn.one(&sql, values![*place], summary))
+        .collect()
 }
 
 /// The first trace of this identifier, and how many there are.
 ///
 /// # Errors
 /// The database's.
-pub fn get(conn: &Connection, id: &str) -> Result<Option<Trace>, DbError> {
-    let mut query = conn.prepare_cached(
+pub fn get(conn: &Conn, id: &str) -> Result<Option<Trace>, DbError> {
+    let found = conn.first(
         "SELECT id, trace_id, app, name, started_at, ingested_at, duration_ms, tokens, error, input, output,
                 (SELECT count(*) FROM traces WHERE trace_id = ?1)
          FROM traces WHERE trace_id = ?1 ORDER BY id LIMIT 1",
+        values![id],
+        |mut row| Ok((row.take()?, whole(row)?)),
     )?;
-    let found = query
-        .query_row([id], |row| Ok((row.get(0)?, whole(row)?)))
-        .optional()?;
     let Some((row, mut trace)) = found else {
         return Ok(None);
     };
@@ -386,52 +380,54 @@ pub fn get(conn: &Connection, id: &str) -> Result<Option<Trace>, DbError> {
     Ok(Some(trace))
 }
 
-fn whole(row: &Row<'_>) -> rusqlite::Result<Trace> {
+fn whole(mut row: Row) -> Result<Trace, DbError> {
     Ok(Trace {
-        id: row.get(1)?,
-        app: row.get(2)?,
-        name: row.get(3)?,
-        started_at: row.get(4)?,
-        ingested_at: row.get(5)?,
-        duration_ms: row.get(6)?,
-        tokens: row.get(7)?,
-        error: row.get(8)?,
-        input: row.get(9)?,
-        output: row.get(10)?,
+        id: row.take()?,
+        app: row.take()?,
+        name: row.take()?,
+        started_at: row.take()?,
+        ingested_at: row.take()?,
+        duration_ms: row.take()?,
+        tokens: row.take()?,
+        error: row.take()?,
+        input: row.take()?,
+        output: row.take()?,
         spans: Vec::new(),
-        count: row.get(11)?,
+        count: row.take()?,
     })
 }
 
-fn spans(conn: &Connection, row: i64) -> Result<Vec<Span>, DbError> {
-    let mut query = conn.prepare_cached(
+fn spans(conn: &Conn, row: i64) -> Result<Vec<Span>, DbError> {
+    let flat = conn.query(
         "SELECT parent, name, kind, start_ms, duration_ms, tokens, error, input, output
          FROM spans WHERE trace_row = ?1 ORDER BY position",
+        values![row],
+        |mut row| Ok((row.take()?, span(row)?)),
     )?;
-    let rows = query.query_map([row], |row| Ok((row.get(0)?, span(row)?)))?;
-    Ok(nest(rows.collect::<Result<_, _>>()?))
+    Ok(nest(flat))
 }
 
-fn span(row: &Row<'_>) -> rusqlite::Result<Span> {
+fn span(mut row: Row) -> Result<Span, DbError> {
     Ok(Span {
-        name: row.get(1)?,
-        kind: row.get(2)?,
-        start_ms: row.get(3)?,
-        duration_ms: row.get(4)?,
-        tokens: row.get(5)?,
-        error: row.get(6)?,
-        input: row.get(7)?,
-        output: row.get(8)?,
+        name: row.take()?,
+        kind: row.take()?,
+        start_ms: row.take()?,
+        duration_ms: row.take()?,
+        tokens: row.take()?,
+        error: row.take()?,
+        input: row.take()?,
+        output: row.take()?,
         children: Vec::new(),
     })
 }
 
 /// Puts spans in pre-order back together: taken from the end, a span is whole before its parent needs it.
-fn nest(mut flat: Vec<(Option<u32>, Span)>) -> Vec<Span> {
+fn nest(mut flat: Vec<(Option<i64>, Span)>) -> Vec<Span> {
     let mut outermost = Vec::new();
     while let Some((parent, mut span)) = flat.pop() {
         span.children.reverse();
-        match parent.and_then(|parent| flat.get_mut(parent as usize)) {
+        let parent = parent.and_then(|parent| usize::try_from(parent).ok());
+        match parent.and_then(|parent| flat.get_mut(parent)) {
             Some((_, parent)) => parent.children.push(span),
             None => outermost.push(span),
         }
@@ -473,7 +469,7 @@ mod tests {
         let mut flat = Vec::new();
         walk(&tree, None, &mut 0, &mut |_, parent, span| {
             flat.push((
-                parent,
+                parent.map(i64::from),
                 Span {
                     children: Vec::new(),
                     ..span.clone()

@@ -46,7 +46,8 @@ impl ApiError {
             Self::Exists(text) => (StatusCode::CONFLICT, text),
             Self::Body(status, text) => (status, text),
             Self::Overloaded(text) => (StatusCode::SERVICE_UNAVAILABLE, text.to_owned()),
-            Self::Db(error @ (DbError::Busy(_) | DbError::Stopped)) => {
+            Self::Db(error @ DbError::Invalid(_)) => (StatusCode::BAD_REQUEST, error.to_string()),
+            Self::Db(error @ (DbError::Busy(_) | DbError::Unavailable(_) | DbError::Stopped)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, error.to_string())
             }
             Self::Db(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),

@@ -34,8 +34,9 @@ async fn health(State(app): State<App>) -> Response {
     match trouble(&app).await {
         None => Json(json!({ "status": "healthy" })).into_response(),
         Some(error) => {
-            let body = Json(json!({ "status": "unhealthy", "error": error }));
-            (StatusCode::SERVICE_UNAVAILABLE, body).into_response()
+            // There is only one that it could be.
+            let body = json!({ "status": "unhealthy", "dependency": "database", "error": error });
+            (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
         }
     }
 }

@@ -5,8 +5,8 @@ use std::net::TcpStream;
 
 use serde_json::Value;
 
-use crate::harness::{Database, Instance, Session};
-use crate::http;
+use crate::harness::{Database, Engine, Instance, Session};
+use crate::{http, on_both};
 
 const TEXT: u8 = 0x1;
 const CLOSE: u8 = 0x8;
@@ -59,9 +59,14 @@ fn frame(stream: &mut TcpStream) -> (u8, Vec<u8>) {
     }
 }
 
-#[test]
-fn traces_of_another_instance_are_pushed_in_order() {
-    let database = Database::migrated();
+on_both!(
+    traces_of_another_instance_are_pushed_in_order,
+    a_stop_closes_sockets_with_service_restart,
+    a_page_of_another_site_gets_no_socket,
+);
+
+fn traces_of_another_instance_are_pushed_in_order(engine: Engine) {
+    let database = Database::migrated(engine);
     let (one, other) = (Instance::ready(&database), Instance::ready(&database));
     let session = one.sign_in();
     let mut socket = open(&session);
@@ -80,9 +85,8 @@ fn traces_of_another_instance_are_pushed_in_order() {
     }
 }
 
-#[test]
-fn a_stop_closes_sockets_with_service_restart() {
-    let database = Database::migrated();
+fn a_stop_closes_sockets_with_service_restart(engine: Engine) {
+    let database = Database::migrated(engine);
     let mut instance = Instance::ready(&database);
     let session = instance.sign_in();
     let mut sockets: Vec<_> = (0..50).map(|_| open(&session)).collect();
@@ -101,9 +105,8 @@ fn a_stop_closes_sockets_with_service_restart() {
     assert!(instance.process.ended().success());
 }
 
-#[test]
-fn a_page_of_another_site_gets_no_socket() {
-    let database = Database::migrated();
+fn a_page_of_another_site_gets_no_socket(engine: Engine) {
+    let database = Database::migrated(engine);
     let instance = Instance::ready(&database);
     let session = instance.sign_in();
     let (_, head) = handshake(&session, &["Origin: http://elsewhere.example"]);

@@ -1,6 +1,7 @@
 //! The page and what it loads.
 
-use crate::harness::{Database, Instance};
+use crate::harness::{Database, Engine, Instance};
+use crate::on_both;
 
 /// What comes in quotes after each `before` in `text`.
 fn quoted_after<'a>(text: &'a str, before: &str) -> Vec<&'a str> {
@@ -8,9 +9,10 @@ fn quoted_after<'a>(text: &'a str, before: &str) -> Vec<&'a str> {
     rest.filter_map(|part| part.split('"').next()).collect()
 }
 
-#[test]
-fn the_page_finds_everything_it_loads() {
-    let instance = Instance::listening(&Database::empty());
+on_both!(the_page_finds_everything_it_loads,);
+
+fn the_page_finds_everything_it_loads(engine: Engine) {
+    let instance = Instance::listening(&Database::empty(engine));
     let page = instance.get("/");
     assert_eq!(page.status, 200);
     assert!(

@@ -2,11 +2,16 @@
 
 use serde_json::json;
 
-use crate::harness::{Database, Instance};
+use crate::harness::{Database, Engine, Instance};
+use crate::on_both;
 
-#[test]
-fn versions_are_numbered_and_stay() {
-    let database = Database::migrated();
+on_both!(
+    versions_are_numbered_and_stay,
+    versions_added_at_once_through_two_instances_get_numbers_of_their_own,
+);
+
+fn versions_are_numbered_and_stay(engine: Engine) {
+    let database = Database::migrated(engine);
     let instance = Instance::ready(&database);
     let session = instance.sign_in();
     let new = json!({ "name": "greet", "body": "Say hello", "comment": "first" });
@@ -40,9 +45,8 @@ fn versions_are_numbered_and_stay() {
     assert_eq!(found["prompts"][0]["version"], 2);
 }
 
-#[test]
-fn versions_added_at_once_through_two_instances_get_numbers_of_their_own() {
-    let database = Database::migrated();
+fn versions_added_at_once_through_two_instances_get_numbers_of_their_own(engine: Engine) {
+    let database = Database::migrated(engine);
     let (one, other) = (Instance::ready(&database), Instance::ready(&database));
     let session = one.sign_in();
     session.post("/api/prompts", &json!({ "name": "p", "body": "b" }));

@@ -1,42 +1,71 @@
 //! The service as a process: readiness, a graceful end, and a sudden one.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Mutex;
 
 use serde_json::json;
 
-use crate::harness::{Database, Instance, Session, eventually, migration};
-use crate::http;
+use crate::harness::{Database, Engine, Instance, Session, eventually, file};
+use crate::{http, on_both};
 
-#[test]
-fn it_is_ready_only_with_its_schema_and_becomes_so_by_itself() {
-    let database = Database::empty();
+on_both!(
+    it_is_ready_only_with_its_schema_and_becomes_so_by_itself,
+    a_database_that_is_not_there_is_not_created,
+    a_stop_answers_what_is_under_way,
+    what_was_acknowledged_survives_a_kill,
+);
+
+fn it_is_ready_only_with_its_schema_and_becomes_so_by_itself(engine: Engine) {
+    let database = Database::empty(engine);
     let instance = Instance::listening(&database);
     let answer = instance.get("/health");
     assert_eq!(answer.status, 503);
     assert_eq!(answer.json()["status"], "unhealthy");
     assert_eq!(answer.json()["error"], "schema: table `users` is missing");
     assert_eq!(instance.get("/livez").status, 200);
-    database.apply(&migration("migrations/0001_traces.up.sql"));
+    let database = database.with_tables();
     instance.becomes_ready();
     instance.sign_in();
-    database.apply("DROP TABLE rollup_cursor");
+    database.run("DROP TABLE rollup_cursor");
     assert_eq!(instance.get("/health").status, 503);
 }
 
-#[test]
-fn a_database_that_is_not_there_is_not_created() {
-    let database = Database::empty();
-    std::fs::remove_file(database.path()).unwrap();
+fn a_database_that_is_not_there_is_not_created(engine: Engine) {
+    let database = Database::empty(engine);
+    take_away(&database);
     let instance = Instance::listening(&database);
-    assert_eq!(instance.get("/health").status, 503);
-    assert!(!database.path().exists());
+    let answer = instance.get("/health");
+    assert_eq!(
+        (answer.status, &answer.json()["dependency"]),
+        (503, &json!("database"))
+    );
+    let nobody = instance.session("0000");
+    assert_eq!(nobody.get("/api/traces").status, 503);
+    assert!(!is_there(&database));
 }
 
-#[test]
-fn a_stop_answers_what_is_under_way() {
-    let database = Database::migrated();
+fn take_away(database: &Database) {
+    match database {
+        Database::File(folder) => std::fs::remove_file(file(folder)).unwrap(),
+        Database::Served(server, name) => {
+            server
+                .open("postgres")
+                .run(&format!("DROP DATABASE {name} WITH (FORCE)"));
+        }
+    }
+}
+
+fn is_there(database: &Database) -> bool {
+    match database {
+        Database::File(folder) => file(folder).exists(),
+        Database::Served(server, name) => server.try_open(name).is_some(),
+    }
+}
+
+fn a_stop_answers_what_is_under_way(engine: Engine) {
+    let database = Database::migrated(engine);
     let mut instance = Instance::ready(&database);
     let session = instance.sign_in();
     let bearer = format!("Authorization: Bearer {}", session.token);
@@ -69,18 +98,20 @@ fn half_a_write(address: &str, bearer: &str, length: usize) -> TcpStream {
 
 #[test]
 fn a_stop_leaves_one_whole_file() {
-    let database = Database::migrated();
+    let database = Database::migrated(Engine::Sqlite);
     let mut instance = Instance::ready(&database);
     instance.sign_in().trace("a", "t1");
     instance.process.terminate();
     assert!(instance.process.ended().success());
-    let wal = database.path().with_extension("db-wal");
+    let Database::File(folder) = &database else {
+        unreachable!()
+    };
+    let wal = file(folder).with_extension("db-wal");
     assert!(!wal.exists(), "the last connection has checkpointed");
 }
 
-#[test]
-fn what_was_acknowledged_survives_a_kill() {
-    let database = Database::migrated();
+fn what_was_acknowledged_survives_a_kill(engine: Engine) {
+    let database = Database::migrated(engine);
     let mut instance = Instance::ready(&database);
     let session = instance.sign_in();
     let acknowledged = Mutex::new(Vec::new());
@@ -94,18 +125,21 @@ fn what_was_acknowledged_survives_a_kill() {
         });
         instance.process.kill();
     });
-    let conn = database.open();
-    let acknowledged = acknowledged.into_inner().unwrap();
-    for id in &acknowledged {
-        let rows: i64 = conn
-            .query_row(
-                "SELECT count(*) FROM traces WHERE trace_id = ?1",
-                [id],
-                |row| row.get(0),
-            )
-            .unwrap();
+    each_is_there_once(&database, &acknowledged.into_inner().unwrap());
+}
+
+/// Checks that each of these traces was kept, and none twice.
+pub fn each_is_there_once(database: &Database, acknowledged: &[String]) {
+    let mut kept = HashMap::new();
+    for id in database.open().texts("SELECT trace_id FROM traces") {
+        *kept.entry(id).or_insert(0) += 1;
+    }
+    for id in acknowledged {
+        let rows = kept.get(id).copied().unwrap_or(0);
         assert_eq!(rows, 1, "{id} of {} acknowledged", acknowledged.len());
     }
+    let twice = kept.iter().find(|(_, rows)| **rows > 1);
+    assert_eq!(twice, None, "though nobody sent it twice");
 }
 
 /// Writes one trace after another until an answer is missing.

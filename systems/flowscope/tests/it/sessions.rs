@@ -2,12 +2,18 @@
 
 use serde_json::json;
 
-use crate::harness::{Database, Instance, PASSWORD, USER};
-use crate::http;
+use crate::harness::{Database, Engine, Instance, PASSWORD, USER};
+use crate::{http, on_both};
 
-#[test]
-fn a_session_holds_in_every_instance_until_it_is_closed_in_one() {
-    let database = Database::migrated();
+on_both!(
+    a_session_holds_in_every_instance_until_it_is_closed_in_one,
+    only_the_right_password_signs_in_and_no_token_is_kept,
+    the_cookie_is_as_good_as_the_token,
+    instances_that_start_together_create_one_first_user,
+);
+
+fn a_session_holds_in_every_instance_until_it_is_closed_in_one(engine: Engine) {
+    let database = Database::migrated(engine);
     let (one, other) = (Instance::ready(&database), Instance::ready(&database));
     assert_eq!(one.get("/api/traces").status, 401);
     let here = one.sign_in();
@@ -17,9 +23,8 @@ fn a_session_holds_in_every_instance_until_it_is_closed_in_one() {
     assert_eq!(here.get("/api/traces").status, 401);
 }
 
-#[test]
-fn only_the_right_password_signs_in_and_no_token_is_kept() {
-    let database = Database::migrated();
+fn only_the_right_password_signs_in_and_no_token_is_kept(engine: Engine) {
+    let database = Database::migrated(engine);
     let instance = Instance::ready(&database);
     for (user, password) in [(USER, "wrong"), ("nobody", PASSWORD), ("", "")] {
         let body = json!({ "user": user, "password": password });
@@ -27,16 +32,21 @@ fn only_the_right_password_signs_in_and_no_token_is_kept() {
         assert_eq!(answer.status, 401, "{user} {password}");
     }
     let session = instance.sign_in();
-    let kept: Vec<u8> = database
-        .open()
-        .query_row("SELECT token_hash FROM sessions", [], |row| row.get(0))
-        .unwrap();
-    assert_ne!(kept, session.token.as_bytes());
+    let kept = database.open().texts(match engine {
+        Engine::Sqlite => "SELECT lower(hex(token_hash)) FROM sessions",
+        Engine::Postgres => "SELECT encode(token_hash, 'hex') FROM sessions",
+    });
+    let as_text: String = session
+        .token
+        .bytes()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert_eq!(kept[0].len(), 64);
+    assert!(![&session.token, &as_text].contains(&&kept[0]));
 }
 
-#[test]
-fn the_cookie_is_as_good_as_the_token() {
-    let database = Database::migrated();
+fn the_cookie_is_as_good_as_the_token(engine: Engine) {
+    let database = Database::migrated(engine);
     let instance = Instance::ready(&database);
     let body = json!({ "user": USER, "password": PASSWORD });
     let answer = http::request(&instance.address, "POST", "/api/session", &[], Some(&body));
@@ -52,9 +62,8 @@ fn the_cookie_is_as_good_as_the_token() {
     assert_eq!(answer.status, 200);
 }
 
-#[test]
-fn instances_that_start_together_create_one_first_user() {
-    let database = Database::migrated();
+fn instances_that_start_together_create_one_first_user(engine: Engine) {
+    let database = Database::migrated(engine);
     let instances: Vec<_> = (0..4)
         .map(|n| Instance::with_first_user(&database, &format!("user-{n}")))
         .collect();

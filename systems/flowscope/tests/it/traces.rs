@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Database, Instance};
-use crate::http;
+use crate::harness::{Database, Engine, Instance};
+use crate::{http, on_both};
 
 fn nested() -> Value {
     json!({ "id": "t1", "app": "assistant", "name": "answer question", "input": "Where do otters sleep?", "spans": [
@@ -24,9 +24,19 @@ fn names(spans: &Value) -> Value {
         .collect()
 }
 
-#[test]
-fn nested_spans_come_back_as_they_were() {
-    let database = Database::migrated();
+on_both!(
+    nested_spans_come_back_as_they_were,
+    a_trace_that_arrives_twice_is_counted_twice,
+    traces_that_make_no_sense_are_refused_with_a_reason,
+    lists_go_back_page_by_page,
+    search_finds_words_deep_in_spans_and_takes_operators_for_words,
+    search_folds_letters_and_takes_texts_of_any_size,
+    text_that_one_engine_cannot_store_is_refused_by_both,
+    a_long_poll_waits_for_its_own_application,
+);
+
+fn nested_spans_come_back_as_they_were(engine: Engine) {
+    let database = Database::migrated(engine);
     let instance = Instance::ready(&database);
     let session = instance.sign_in();
     assert_eq!(
@@ -56,9 +66,8 @@ fn nested_spans_come_back_as_they_were() {
     assert_eq!(session.get("/api/traces/t2").status, 404);
 }
 
-#[test]
-fn a_trace_that_arrives_twice_is_counted_twice() {
-    let database = Database::migrated();
+fn a_trace_that_arrives_twice_is_counted_twice(engine: Engine) {
+    let database = Database::migrated(engine);
     let (one, other) = (Instance::ready(&database), Instance::ready(&database));
     let session = one.sign_in();
     session.trace("a", "twice");
@@ -66,9 +75,8 @@ fn a_trace_that_arrives_twice_is_counted_twice() {
     assert_eq!(session.get("/api/traces/twice").json()["count"], 2);
 }
 
-#[test]
-fn traces_that_make_no_sense_are_refused_with_a_reason() {
-    let database = Database::migrated();
+fn traces_that_make_no_sense_are_refused_with_a_reason(engine: Engine) {
+    let database = Database::migrated(engine);
     let instance = Instance::ready(&database);
     let session = instance.sign_in();
     let deep = (0..40).fold(
@@ -104,9 +112,8 @@ fn traces_that_make_no_sense_are_refused_with_a_reason() {
     assert_eq!(database.number("SELECT count(*) FROM traces"), 0);
 }
 
-#[test]
-fn lists_go_back_page_by_page() {
-    let database = Database::migrated();
+fn lists_go_back_page_by_page(engine: Engine) {
+    let database = Database::migrated(engine);
     let instance = Instance::ready(&database);
     let session = instance.sign_in();
     for n in 0..7 {
@@ -132,9 +139,8 @@ fn lists_go_back_page_by_page() {
     );
 }
 
-#[test]
-fn search_finds_words_deep_in_spans_and_takes_operators_for_words() {
-    let database = Database::migrated();
+fn search_finds_words_deep_in_spans_and_takes_operators_for_words(engine: Engine) {
+    let database = Database::migrated(engine);
     let instance = Instance::ready(&database);
     let session = instance.sign_in();
     session.post("/api/traces", &nested());
@@ -153,9 +159,75 @@ fn search_finds_words_deep_in_spans_and_takes_operators_for_words() {
     }
 }
 
-#[test]
-fn a_long_poll_waits_for_its_own_application() {
-    let database = Database::migrated();
+fn search_folds_letters_and_takes_texts_of_any_size(engine: Engine) {
+    let database = Database::migrated(engine);
+    let instance = Instance::ready(&database);
+    let session = instance.sign_in();
+    let many: Vec<String> = (0..130_000).map(|n| format!("w{n}")).collect();
+    for (id, input) in [
+        (
+            "letters",
+            "Crème BRÛLÉE von ÄNNE, see https://example.org/otter/7e3".to_owned(),
+        ),
+        ("numbers", "a-b_c 3.14 v2.0 1e5".to_owned()),
+        ("many", many.join(" ")),
+        ("long", "x".repeat(900_000)),
+    ] {
+        let trace = json!({ "id": id, "app": "a", "name": "n", "input": input });
+        assert_eq!(session.post("/api/traces", &trace).status, 201, "{id}");
+    }
+    let found = |words: &str| -> Value {
+        let traces = session.get(&format!("/api/search?q={words}")).json()["traces"].take();
+        traces
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|trace| trace["id"].clone())
+            .collect()
+    };
+    for words in [
+        "creme%20brulee",
+        "CR%C3%88ME",
+        "%C3%A4nne",
+        "otter",
+        "example.org",
+        "7e",
+        "bru",
+    ] {
+        assert_eq!(found(words), json!(["letters"]), "{words}");
+    }
+    for words in ["3.14", "14%20", "v2", "1e5", "a-b_c", "b%20c"] {
+        assert_eq!(found(words), json!(["numbers"]), "{words}");
+    }
+    assert_eq!(found("w77777%20w3"), json!(["many"]));
+    assert_eq!(found("w12999%20"), json!(["many"]));
+    assert_eq!(found("xxxxx"), json!(["long"]));
+    assert_eq!(
+        found("a%20n"),
+        json!(["long", "many", "numbers", "letters"])
+    );
+    assert_eq!(found("reme"), json!([]));
+}
+
+fn text_that_one_engine_cannot_store_is_refused_by_both(engine: Engine) {
+    let database = Database::migrated(engine);
+    let instance = Instance::ready(&database);
+    let session = instance.sign_in();
+    for trace in [
+        json!({ "app": "a", "name": "n\0" }),
+        json!({ "app": "a", "name": "n", "spans": [{ "name": "s", "output": "\0" }] }),
+    ] {
+        let answer = session.post("/api/traces", &trace);
+        assert_eq!(answer.status, 400, "{}", answer.text);
+        assert!(answer.text.contains("U+0000"), "{}", answer.text);
+    }
+    assert_eq!(session.get("/api/traces/%00").status, 400);
+    assert_eq!(database.number("SELECT count(*) FROM traces"), 0);
+    assert_eq!(database.number("SELECT count(*) FROM spans"), 0);
+}
+
+fn a_long_poll_waits_for_its_own_application(engine: Engine) {
+    let database = Database::migrated(engine);
     let (one, other) = (Instance::ready(&database), Instance::ready(&database));
     let session = one.sign_in();
     let bearer = format!("Authorization: Bearer {}", session.token);

@@ -1,34 +1,38 @@
 //! The worker: one is exact whatever happens to it, two are seen.
 
-use rusqlite::Connection;
-
-use crate::harness::{Database, Instance, Process, eventually};
+use crate::harness::{Database, Engine, Instance, Process, eventually};
+use crate::{on_both, server};
 
 /// Traces of two applications, one in each of `seconds` that are over.
-fn fill(conn: &mut Connection, first: i64, seconds: i64) {
-    let batch = conn.transaction().unwrap();
+fn fill(database: &Database, first: i64, seconds: i64) {
+    let mut rows = Vec::new();
     for second in first..first + seconds {
+        let at = second * 1000 + 7;
         for (app, duration) in [("a", 10), ("a", 30), ("b", 20)] {
-            batch
-                .prepare_cached(
-                    "INSERT INTO traces (trace_id, app, name, started_at, ingested_at, duration_ms, tokens)
-                     VALUES (?1, ?2, 'n', ?3, ?3, ?4, 2)",
-                )
-                .unwrap()
-                .execute((format!("t{second}"), app, second * 1000 + 7, duration))
-                .unwrap();
+            rows.push(format!(
+                "('t{second}', '{app}', 'n', {at}, {at}, {duration}, 2)"
+            ));
         }
     }
-    batch.commit().unwrap();
+    let rows = rows.join(",");
+    database.run(&format!(
+        "INSERT INTO traces (trace_id, app, name, started_at, ingested_at, duration_ms, tokens) VALUES {rows}"
+    ));
 }
 
-const DOUBLED: &str = "SELECT count(*) - (SELECT count(*) FROM (SELECT DISTINCT app, bucket FROM rollups)) FROM rollups";
+const DOUBLED: &str = "SELECT count(*) - (SELECT count(*) FROM (SELECT DISTINCT app, bucket FROM rollups) AS seen) FROM rollups";
 
-#[test]
-fn one_worker_is_exact_though_it_is_killed_again_and_again() {
+on_both!(
+    one_worker_is_exact_though_it_is_killed_again_and_again,
+    two_workers_double_every_row,
+    what_the_service_stores_is_rolled_up_once,
+    a_stop_does_not_wait_for_a_lock_that_another_holds,
+);
+
+fn one_worker_is_exact_though_it_is_killed_again_and_again(engine: Engine) {
     const SECONDS: i64 = 1800;
-    let database = Database::migrated();
-    fill(&mut database.open(), 1_000_000, SECONDS);
+    let database = Database::migrated(engine);
+    fill(&database, 1_000_000, SECONDS);
     let mut kills = 0;
     while database.number("SELECT count(*) FROM rollups") < 2 * SECONDS {
         let mut worker = Process::worker(&database);
@@ -36,7 +40,7 @@ fn one_worker_is_exact_though_it_is_killed_again_and_again() {
         worker.line();
         for _ in 0..kills {
             std::thread::yield_now();
-            database.number("SELECT count(*) FROM sqlite_schema");
+            database.number("SELECT count(*) FROM users");
         }
         worker.kill();
         kills += 1;
@@ -57,11 +61,10 @@ fn one_worker_is_exact_though_it_is_killed_again_and_again() {
     assert_eq!(database.number(odd), 0);
 }
 
-#[test]
-fn two_workers_double_every_row() {
-    let database = Database::migrated();
+fn two_workers_double_every_row(engine: Engine) {
+    let database = Database::migrated(engine);
     let workers = [Process::worker(&database), Process::worker(&database)];
-    fill(&mut database.open(), 1_000_000, 100);
+    fill(&database, 1_000_000, 100);
     eventually("both have done their work", || {
         (database.number("SELECT count(*) FROM rollups") == 400).then_some(())
     });
@@ -74,9 +77,8 @@ fn two_workers_double_every_row() {
     drop(workers);
 }
 
-#[test]
-fn what_the_service_stores_is_rolled_up_once() {
-    let database = Database::migrated();
+fn what_the_service_stores_is_rolled_up_once(engine: Engine) {
+    let database = Database::migrated(engine);
     let instance = Instance::ready(&database);
     let mut worker = Process::worker(&database);
     let session = instance.sign_in();
@@ -99,13 +101,32 @@ fn what_the_service_stores_is_rolled_up_once() {
     assert!(worker.ended().success());
 }
 
-#[test]
-fn a_stop_does_not_wait_for_a_lock_that_another_holds() {
-    let database = Database::migrated();
-    let holder = database.open();
+fn a_stop_does_not_wait_for_a_lock_that_another_holds(engine: Engine) {
+    let database = Database::migrated(engine);
+    let mut holder = database.open();
     let mut worker = Process::worker(&database);
-    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+    holder.hold();
     worker.terminate();
     assert!(worker.ended().success());
-    holder.execute_batch("COMMIT").unwrap();
+    holder.run("COMMIT");
+}
+
+/// A server goes on with what it was sent last, though the worker that sent it is dead: the next one has to wait for it.
+#[test]
+fn a_worker_begins_after_what_a_dead_one_still_commits() {
+    if !server::is_found() {
+        return;
+    }
+    let database = Database::migrated(Engine::Postgres);
+    let mut dead = database.open();
+    dead.hold();
+    dead.run("INSERT INTO rollup_cursor (id, bucket) VALUES (1, 1000099)");
+    let mut worker = Process::early_worker(&database);
+    eventually("the next one waits", || {
+        let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+                       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        (database.number(waiting) == 1).then_some(())
+    });
+    dead.run("COMMIT");
+    assert!(worker.line().unwrap().ends_with("from second 1000100"));
 }

@@ -1,8 +1,7 @@
 //! What this version needs to find in the database. It creates nothing: migrations are applied by whoever deploys.
 
-use rusqlite::Connection;
-
-use crate::db::DbError;
+use crate::db::{Conn, DbError};
+use crate::values;
 
 /// The tables that this version reads and writes.
 const TABLES: [&str; 10] = [
@@ -22,11 +21,9 @@ const TABLES: [&str; 10] = [
 ///
 /// # Errors
 /// `Schema` names the first table that is missing; anything else means that the database cannot be read.
-pub fn check(conn: &Connection) -> Result<(), DbError> {
-    let mut find =
-        conn.prepare_cached("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")?;
+pub fn check(conn: &Conn) -> Result<(), DbError> {
     for table in TABLES {
-        if !find.exists([table])? {
+        if !conn.has_table(table)? {
             return Err(DbError::Schema(format!(
                 "schema: table `{table}` is missing"
             )));
@@ -36,8 +33,9 @@ pub fn check(conn: &Connection) -> Result<(), DbError> {
 }
 
 /// Touches every segment of the search index, so that the first search after a start is not the slow one.
-fn warm_up(conn: &Connection) -> Result<(), DbError> {
-    conn.prepare_cached("SELECT count(*), sum(length(block)) FROM search_segments")
-        .and_then(|mut query| query.query_row([], |_| Ok(())))
+fn warm_up(conn: &Conn) -> Result<(), DbError> {
+    let sql = "SELECT count(*), sum(length(block)) FROM search_segments";
+    conn.first(sql, values![], |_| Ok(()))
+        .map(drop)
         .map_err(|error| DbError::Schema(format!("index warm-up: {error}")))
 }

@@ -1,8 +1,6 @@
 //! What this version needs to find in the database. It creates nothing: migrations are applied by whoever deploys.
 
-use rusqlite::Connection;
-
-use crate::db::DbError;
+use crate::db::{Conn, DbError};
 
 /// The tables that this version reads and writes.
 const TABLES: [&str; 11] = [
@@ -23,11 +21,9 @@ const TABLES: [&str; 11] = [
 ///
 /// # Errors
 /// `Schema` names the first table that is missing; anything else means that the database cannot be read.
-pub fn check(conn: &Connection) -> Result<(), DbError> {
-    let mut find =
-        conn.prepare_cached("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1")?;
+pub fn check(conn: &Conn) -> Result<(), DbError> {
     for table in TABLES {
-        if !find.exists([table])? {
+        if !conn.has_table(table)? {
             return Err(DbError::Schema(format!(
                 "schema: table `{table}` is missing"
             )));

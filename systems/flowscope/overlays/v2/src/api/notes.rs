@@ -4,7 +4,6 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
-use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -12,7 +11,8 @@ use super::auth::SignedIn;
 use super::error::Body;
 use super::{ApiError, App};
 use crate::clock::now_ms;
-use crate::db::DbError;
+use crate::db::{Conn, DbError};
+use crate::values;
 
 /// Longest note, bytes.
 const MAX_BODY: usize = 10_000;
@@ -82,48 +82,42 @@ async fn noted(State(app): State<App>, _user: SignedIn) -> Result<Json<Value>, A
     Ok(Json(json!({ "traces": traces })))
 }
 
-fn notes(conn: &Connection, id: &str) -> Result<Vec<Note>, DbError> {
-    let mut query = conn.prepare_cached(
-        "SELECT author, body, created_at FROM trace_notes WHERE trace_id = ?1 ORDER BY id",
-    )?;
-    let rows = query.query_map([id], |row| {
+fn notes(conn: &Conn, id: &str) -> Result<Vec<Note>, DbError> {
+    let sql = "SELECT author, body, created_at FROM trace_notes WHERE trace_id = ?1 ORDER BY id";
+    conn.query(sql, values![id], |mut row| {
         Ok(Note {
-            author: row.get(0)?,
-            body: row.get(1)?,
-            created_at: row.get(2)?,
+            author: row.take()?,
+            body: row.take()?,
+            created_at: row.take()?,
         })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    })
 }
 
 /// Adds a note; `false` if there is no such trace.
-fn add(conn: &Connection, id: &str, author: &str, body: &str) -> Result<bool, DbError> {
+fn add(conn: &Conn, id: &str, author: &str, body: &str) -> Result<bool, DbError> {
     let now = now_ms();
-    let noted = conn
-        .prepare_cached("UPDATE traces SET noted_at = ?2 WHERE trace_id = ?1")?
-        .execute((id, now))?;
-    if noted == 0 {
+    let sql = "UPDATE traces SET noted_at = ?2 WHERE trace_id = ?1";
+    if conn.execute(sql, values![id, now])? == 0 {
         return Ok(false);
     }
-    conn.prepare_cached(
+    conn.execute(
         "INSERT INTO trace_notes (trace_id, author, body, created_at) VALUES (?1, ?2, ?3, ?4)",
-    )?
-    .execute((id, author, body, now))?;
+        values![id, author, body, now],
+    )?;
     Ok(true)
 }
 
-fn noted_traces(conn: &Connection) -> Result<Vec<Noted>, DbError> {
-    let mut query = conn.prepare_cached(&format!(
+fn noted_traces(conn: &Conn) -> Result<Vec<Noted>, DbError> {
+    let sql = format!(
         "SELECT trace_id, app, name, noted_at FROM traces
          WHERE noted_at IS NOT NULL ORDER BY noted_at DESC LIMIT {MAX_LISTED}"
-    ))?;
-    let rows = query.query_map([], |row| {
+    );
+    conn.query(&sql, values![], |mut row| {
         Ok(Noted {
-            id: row.get(0)?,
-            app: row.get(1)?,
-            name: row.get(2)?,
-            noted_at: row.get(3)?,
+            id: row.take()?,
+            app: row.take()?,
+            name: row.take()?,
+            noted_at: row.take()?,
         })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    })
 }

@@ -1,0 +1,10 @@
+DROP TABLE rollup_cursor;
+DROP TABLE rollups;
+DROP TABLE prompt_search;
+DROP TABLE prompt_versions;
+DROP TABLE prompts;
+DROP TABLE trace_search;
+DROP TABLE spans;
+DROP TABLE traces;
+DROP TABLE sessions;
+DROP TABLE users;
