@@ -375,7 +375,7 @@ impl Shim {
     }
 
     fn status(&self) -> Status {
-        let mut tree = tree::below(std::process::id(), &[]);
+        let mut tree = tree::glimpse(std::process::id());
         tree.sort_by_key(|process| !self.is_main(process));
         let usage = tree::sum(tree.iter());
         Status {
