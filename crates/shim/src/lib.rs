@@ -28,6 +28,7 @@ pub mod tree;
 
 use std::path::Path;
 
+pub use log::stamp;
 pub use start::{Error, Identity};
 
 /// Lives the whole life of a shim: returns when nothing is left to run.

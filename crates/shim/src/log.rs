@@ -252,7 +252,8 @@ pub(crate) fn now_ms() -> u64 {
 }
 
 /// RFC 3339 in UTC, with milliseconds.
-fn stamp(unix_ms: u64) -> String {
+#[must_use]
+pub fn stamp(unix_ms: u64) -> String {
     let (seconds, ms) = (unix_ms / 1000, unix_ms % 1000);
     let (year, month, day) = date(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);

@@ -93,6 +93,8 @@ pub enum Command {
     Promote(commands::Promote),
     /// Go back to the version before, or to a named release.
     Rollback(commands::Rollback),
+    /// Say what a run does, step by step, and from where on there is no way back.
+    Plan(commands::Plan),
     /// Undo the run under way.
     Cancel(commands::Cancel),
     /// List releases.
@@ -226,6 +228,43 @@ pub mod commands {
         pub to: Option<String>,
         #[command(flatten)]
         pub there: There,
+    }
+
+    #[derive(Args)]
+    pub struct Plan {
+        #[command(subcommand)]
+        pub command: PlanCommand,
+    }
+
+    #[derive(Subcommand)]
+    pub enum PlanCommand {
+        /// Explain the steps of a run, what undoes each, and the point of no return.
+        Explain(Explain),
+    }
+
+    #[derive(Args)]
+    #[command(
+        after_help = "Examples:\n  tow plan explain -e staging\n  tow plan explain rollback -e production"
+    )]
+    pub struct Explain {
+        /// What would be begun; when not given, the run under way, or else what brings a release in.
+        pub operation: Option<Explains>,
+        #[command(flatten)]
+        pub here: Here,
+    }
+
+    #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+    pub enum Explains {
+        /// As `tow up` would.
+        Up,
+        /// As `tow down` would.
+        Down,
+        /// As `tow deploy` would.
+        Deploy,
+        /// As `tow promote` would.
+        Promote,
+        /// As `tow rollback` would.
+        Rollback,
     }
 
     #[derive(Args)]

@@ -176,6 +176,8 @@ struct Teller {
     at: Option<String>,
     bar: Option<ProgressBar>,
     heard: i64,
+    /// What stands up to this row is of before the run was gone on with.
+    after: i64,
     began: i64,
     intents: HashMap<String, i64>,
     course: Course,
@@ -204,6 +206,7 @@ impl Teller {
             at: None,
             bar,
             heard: 0,
+            after: begun.after,
             began: 0,
             intents: HashMap::new(),
             course,
@@ -226,6 +229,7 @@ impl Teller {
                 self.at_work(row);
             }
             Kind::Ok | Kind::Failed | Kind::Undone | Kind::Stuck => self.result(row),
+            Kind::Waiting => self.waits(row),
             _ => {}
         }
         false
@@ -239,9 +243,14 @@ impl Teller {
             }
             Kind::Ok => "done",
             Kind::Undone => "undone",
+            Kind::Stuck if row.seq <= self.after => return false,
             Kind::Stuck => "stuck",
             Kind::Failed => {
                 self.tell("  going back:");
+                return false;
+            }
+            Kind::Pivot => {
+                self.tell("  past the point of no return:");
                 return false;
             }
             _ => return false,
@@ -279,6 +288,12 @@ impl Teller {
             Some(bar) => bar.set_message(format!("{step} ({log})")),
             None => self.tell(&format!("  ...    {step:<22}goes on; see {log}")),
         }
+    }
+
+    /// A step that can only be finished has failed, and is tried again.
+    fn waits(&self, row: &Row) {
+        let why = row.data["message"].as_str().unwrap_or_default();
+        self.tell(&format!("  again  {:<22}{why}", row.step));
     }
 
     fn result(&mut self, row: &Row) {

@@ -1,7 +1,8 @@
 //! Tables and sentences.
 
 use towpath::agent::api::{CertificateStatus, InstanceStatus, JobStatus, ReleaseStatus, Status};
-use towpath::release::{Collected, Garbage};
+use towpath::release::Phase;
+use towpath::release::{Collected, Explained, ExplainedStep, Garbage};
 
 use crate::times;
 
@@ -164,17 +165,23 @@ fn run(status: &Status) -> Vec<String> {
         phase.unwrap_or_default(),
         times::ago(run.since_ms)
     )];
-    lines.extend(
-        run.failure
-            .iter()
-            .map(|failure| format!("    {}", failure.message)),
-    );
+    if let Some(failure) = &run.failure {
+        lines.push(format!("    {}", failure.message));
+        if run.phase == Phase::Stuck {
+            let notes = failure.notes.iter().flat_map(|note| note.lines());
+            lines.extend(notes.map(|line| format!("      {line}")));
+            lines.extend(failure.help.iter().map(|help| format!("    {help}")));
+        }
+    }
     lines
 }
 
 fn advice(status: &Status) -> Option<String> {
     let environment = &status.environment;
     match (&status.run, &status.warm, status.verdict.as_str()) {
+        (Some(run), _, _) if run.phase == Phase::Stuck => Some(format!(
+            "  tow cancel -e {environment}     # goes on, when what stands in its way is mended"
+        )),
         (Some(_), _, _) => Some(format!(
             "  tow cancel -e {environment}     # undoes what is under way"
         )),
@@ -185,6 +192,29 @@ fn advice(status: &Status) -> Option<String> {
         (None, None, "failing" | "degraded") => Some(format!("  tow logs -e {environment}")),
         _ => None,
     }
+}
+
+/// A plan: its steps with what each means for the way back, and where there is none any more.
+pub fn explained(explained: &Explained) -> String {
+    let row = |(number, step): (usize, &ExplainedStep)| {
+        let class = match &step.loses {
+            Some(what) => format!("loses {what}"),
+            None => step.class.clone(),
+        };
+        vec![
+            (number + 1).to_string(),
+            step.step.clone(),
+            class,
+            step.undo.clone(),
+        ]
+    };
+    let rows: Vec<_> = explained.steps.iter().enumerate().map(row).collect();
+    let lines = explained.no_return.iter().cloned();
+    let table = table(&["", "STEP", "CLASS", "UNDO"], &rows);
+    std::iter::once(table)
+        .chain(lines)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Instances, one a line.

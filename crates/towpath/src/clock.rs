@@ -82,6 +82,12 @@ impl Clock {
     }
 }
 
+/// Unix milliseconds as people and logs write them: `2026-11-20T13:39:00.123Z`.
+#[must_use]
+pub fn utc(wall_ms: i64) -> String {
+    towpath_shim::stamp(wall_ms.max(0).unsigned_abs())
+}
+
 /// A moment on both clocks.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Mark {

@@ -150,7 +150,17 @@ fn a_second_agent_is_refused_and_told_who_has_the_state() {
     let folder = Folder::new();
     let _held = store(&folder.0, Clock::system());
     match Store::open(&folder.0, Clock::system()) {
-        Err(Error::Taken { pid, .. }) => assert_eq!(pid, Some(std::process::id())),
+        Err(
+            ref error @ Error::Taken {
+                ref pid,
+                ref since_ms,
+                ..
+            },
+        ) => {
+            assert_eq!(*pid, Some(std::process::id()));
+            assert!(since_ms.is_some_and(|at| at > 0), "{error}");
+            assert!(error.to_string().contains("while that process lives"));
+        }
         other => panic!("not refused: {:?}", other.err()),
     }
 }
@@ -164,7 +174,7 @@ fn an_agent_that_was_replaced_cannot_write() {
     let new = store(&folder.0, Clock::system());
     assert!(matches!(
         old.append(&entry(1, "run", Kind::Intent)),
-        Err(Error::Superseded)
+        Err(Error::Superseded { ours: 1, now: 2 })
     ));
     new.append(&entry(1, "run", Kind::Intent)).unwrap();
 }
@@ -251,8 +261,8 @@ fn every_prefix_of_a_journal_is_an_environment() {
 
 #[test]
 fn rows_that_must_not_follow_are_refused() {
-    use Kind::{Intent, Ok, UndoIntent, Undone};
-    let stories: [&[(u64, &str, Kind)]; 7] = [
+    use Kind::{Failed, Intent, Ok, UndoIntent, Undone};
+    let stories: [&[(u64, &str, Kind)]; 9] = [
         &[(1, "launch:web", Intent)],
         &[(1, "run", Intent), (1, "launch:web", Ok)],
         &[(1, "run", Intent), (1, "no-such-step", Intent)],
@@ -262,7 +272,14 @@ fn rows_that_must_not_follow_are_refused() {
             (1, "launch:web", Intent),
             (1, "launch:web", Undone),
         ],
-        &[(1, "run", Intent), (1, "run", Ok), (1, "run", Intent)],
+        &[(1, "run", Intent), (1, "run", Ok)],
+        &[(1, "run", Intent), (1, "switch", Intent)],
+        &[
+            (1, "run", Intent),
+            (1, "run", Failed),
+            (1, "run", Undone),
+            (1, "run", Intent),
+        ],
         &[(1, "run", Intent), (1, "launch:web", UndoIntent)],
     ];
     for story in stories {

@@ -22,7 +22,7 @@ use crate::cli::commands::{Cancel, Deploy, Promote, Rollback};
 use crate::follow::{CANCELLED, Course, Tell, follow};
 use crate::place::{App, Place};
 use crate::progress::Carrying;
-use crate::{connect, out, times};
+use crate::{connect, out, render, times};
 
 /// Times that an agent on this machine is started anew for the same asking.
 const TRIES: u32 = 3;
@@ -119,10 +119,9 @@ fn tell_plan(begun: &Begun, json: bool) -> Ending {
     let to = begun.to.clone().unwrap_or("nothing".to_owned());
     let from = begun.from.clone().unwrap_or("nothing".to_owned());
     out::say(format!("would bring in {to} in the place of {from}:"));
-    begun
-        .steps
-        .iter()
-        .for_each(|step| out::say(format!("  {step}")));
+    if let Some(explained) = &begun.explained {
+        out::say(render::explained(explained));
+    }
     Ok(0)
 }
 
@@ -207,10 +206,7 @@ fn tell_course(act: &Act<'_>, course: &Course, serves: &str) {
                     "{} was undone: {environment} is as it was",
                     course.run
                 )),
-                _ => out::note(format!(
-                    "{} is stuck; `tow status -e {environment}` says where",
-                    course.run
-                )),
+                _ => out::note(format!("{} is stuck: a person is needed", course.run)),
             }
         }
         None => {
@@ -479,6 +475,9 @@ pub async fn cancel(cli: &Cli, arguments: &Cancel) -> Ending {
     if arguments.json {
         out::json(&course);
     } else {
+        if let (6, Some(failure)) = (course.exit(), &course.failure) {
+            out::diagnostic(failure);
+        }
         out::say(match course.exit() {
             5 => format!(
                 "{} is cancelled: {} is as it was",
@@ -503,6 +502,8 @@ async fn again(client: &Client, running: Option<RunStatus>) -> Result<Begun, Tro
             from: None,
             price: None,
             already: None,
+            explained: None,
+            after: 0,
         }),
         (asked, _) => asked.map_err(ClientError::into_trouble),
     }

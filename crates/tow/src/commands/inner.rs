@@ -73,7 +73,12 @@ pub async fn agent(arguments: &Serve) -> Ending {
         }
         Err(error @ Error::State(towpath::state::Error::Taken { .. })) => Err(Trouble {
             exit: 4,
-            ..failed(&error)
+            diagnostic: Diagnostic::error("agent::taken", error.to_string())
+                .note("nothing was touched")
+                .help(format!(
+                    "`tow status -e {}` asks that agent; when it ends, what it runs goes on",
+                    arguments.environment
+                )),
         }),
         Err(error) => Err(failed(&error)),
     }

@@ -8,6 +8,7 @@ mod inner;
 mod key;
 mod local;
 mod look;
+mod plan;
 mod rehearse;
 mod server;
 mod setup;
@@ -72,6 +73,7 @@ async fn dispatch(cli: &Cli) -> Ending {
         Command::Deploy(arguments) => deploy::deploy(cli, arguments).await,
         Command::Promote(arguments) => deploy::promote(cli, arguments).await,
         Command::Rollback(arguments) => deploy::rollback(cli, arguments).await,
+        Command::Plan(arguments) => plan::plan(cli, arguments).await,
         Command::Cancel(arguments) => deploy::cancel(cli, arguments).await,
         Command::Gc(arguments) => gc::gc(cli, arguments).await,
         Command::Rehearse(arguments) => rehearse::rehearse(cli, arguments).await,
@@ -99,6 +101,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Deploy(arguments) => arguments.there.json,
         Command::Promote(arguments) => arguments.there.json,
         Command::Rollback(arguments) => arguments.there.json,
+        Command::Plan(arguments) => plan::wants_json(arguments),
         Command::Cancel(arguments) => arguments.json,
         Command::Gc(arguments) => arguments.there.json,
         Command::Rehearse(arguments) => arguments.json,

@@ -72,6 +72,8 @@ fn words(line: &str) -> String {
         {
             parts.pop();
             parts.push(word.replace(unit, "TIME"));
+        } else if parts.last().is_some_and(|last| last.ends_with("process")) && is_number {
+            parts.push(word.replace(number, "PID"));
         } else if is_time(word) {
             parts.push("CLOCK".to_owned());
         } else if word.starts_with("suite-") {

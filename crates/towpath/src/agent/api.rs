@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::build::Source;
 use crate::diagnostic::Diagnostic;
 use crate::id::{Digest, InstanceId, ReleaseId, RunId};
-use crate::release::{Operation, Phase, Sabotage};
+use crate::release::{Explained, Operation, Phase, Plan, Sabotage, Version};
 
 /// What went wrong, and the exit code that says so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +140,34 @@ pub struct Begun {
     /// The release that serves already: nothing was begun, and `run` is the last one.
     #[serde(default)]
     pub already: Option<ReleaseId>,
+    /// What each step means for the way back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explained: Option<Explained>,
+    /// Rows up to this number are of before it was asked for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub after: i64,
+}
+
+impl Begun {
+    /// A run of `plan`, from its first step.
+    #[must_use]
+    pub fn of(plan: &Plan, price: Option<String>) -> Begun {
+        Begun {
+            run: plan.run,
+            steps: plan.steps.iter().map(ToString::to_string).collect(),
+            to: plan.new.as_ref().map(Version::name),
+            from: plan.old.as_ref().map(Version::name),
+            price,
+            already: None,
+            explained: Some(plan.explain()),
+            after: 0,
+        }
+    }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 /// A release that was built elsewhere.
@@ -318,7 +346,7 @@ pub struct RunStatus {
     pub phase: Phase,
     /// The step it is at.
     pub step: Option<String>,
-    /// Why it goes back, or is stuck.
+    /// Why it goes back, is stuck, or tries a step again.
     pub failure: Option<Diagnostic>,
 }
 

@@ -149,10 +149,19 @@ fn rows(
             let Ok(rows) = world.store.rows(last) else {
                 return;
             };
+            let turns = rows
+                .iter()
+                .filter(|row| row.run == run && row.step == "run");
+            let turned = turns.map(|row| row.seq).max().unwrap_or(0);
             for row in rows {
                 last = row.seq;
-                let ends =
-                    row.step == "run" && matches!(row.kind, Kind::Ok | Kind::Undone | Kind::Stuck);
+                // A stuck run that a person has gone on with has not ended there.
+                let ends = row.step == "run"
+                    && match row.kind {
+                        Kind::Ok | Kind::Undone => true,
+                        Kind::Stuck => row.seq == turned,
+                        _ => false,
+                    };
                 if row.run == run && (sender.send(line(&caller.row(row))).await.is_err() || ends) {
                     return;
                 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 
 use super::api::{JobEnd, JobStatus};
-use super::runs::Runs;
+use super::runs::{Holder, Runs};
 use crate::clock::Mark;
 use crate::config::{Role, Service};
 use crate::diagnostic::Diagnostic;
@@ -92,7 +92,8 @@ impl Jobs {
         let config = live.config(&self.world.environment)?;
         for (name, service) in &config.services {
             if service.role == Role::Job && self.is_due(name, service)? {
-                let Some(_claim) = runs.claim(None) else {
+                let holder = Holder::new(&self.world, "towpath", "starts a job");
+                let Some(_claim) = runs.claim(&holder) else {
                     continue;
                 };
                 let now = self.world.environment()?;

@@ -148,9 +148,8 @@ pub async fn serve(options: Options) -> Result<End, Error> {
     reap_inherited();
     let runtime = Places::runtime_of(&options.state);
     let access = Access::of_this_machine();
-    make_dirs(&options.state, &runtime, access)?;
     let store = Store::open(&options.state, Clock::system()).map_err(Error::State)?;
-    // The agent before, which ended just now, may have removed it when it found it empty.
+    // With the lease only: the agent before removes the runtime folder when it finds it empty.
     make_dirs(&options.state, &runtime, access)?;
     let agent = Arc::new(open(options, store, runtime.clone())?);
     adopt::adopt(&agent.world).await.map_err(Error::Journal)?;

@@ -4,13 +4,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::answer::{Failure, failed, invalid, refused};
 use super::api::{Begin, Begun, Collect, What};
+use crate::clock::utc;
 use crate::diagnostic::Diagnostic;
 use crate::id::{ReleaseId, RunId};
+use crate::release::next::asked;
 use crate::release::{
     self, Bring, Cancel, Collected, Environment, OpenRun, Operation, Order, Outcome, Phase, Plan,
     Refusal, Version, World, is_release_command,
@@ -29,10 +31,30 @@ pub(super) struct Runs {
     driving: Mutex<Option<Driving>>,
 }
 
-/// Whoever has the claim, and what began it.
+/// Whoever has the claim.
 struct Driving {
     cancel: Cancel,
+    holder: Holder,
+}
+
+/// Who holds a claim, and what for, while no run of the journal says so.
+#[derive(Clone, Default)]
+pub(super) struct Holder {
     token: Option<String>,
+    actor: String,
+    does: &'static str,
+    since_ms: i64,
+}
+
+impl Holder {
+    pub(super) fn new(world: &World, actor: &str, does: &'static str) -> Holder {
+        Holder {
+            token: None,
+            actor: actor.to_owned(),
+            does,
+            since_ms: world.store.clock().wall_ms(),
+        }
+    }
 }
 
 impl Runs {
@@ -41,7 +63,7 @@ impl Runs {
     }
 
     /// Keeps every other run out until the claim is dropped or driven.
-    pub(super) fn claim(self: &Arc<Self>, token: Option<&str>) -> Option<Claim> {
+    pub(super) fn claim(self: &Arc<Self>, holder: &Holder) -> Option<Claim> {
         let mut driving = self.driving();
         if driving.is_some() {
             return None;
@@ -49,7 +71,7 @@ impl Runs {
         let cancel = Cancel::default();
         *driving = Some(Driving {
             cancel: cancel.clone(),
-            token: token.map(str::to_owned),
+            holder: holder.clone(),
         });
         Some(Claim {
             runs: self.clone(),
@@ -58,10 +80,10 @@ impl Runs {
     }
 
     /// As [`Runs::claim`], after waiting for one who only tidies up, or plans; a run is not waited for.
-    async fn soon(self: &Arc<Self>, world: &World, token: Option<&str>) -> Option<Claim> {
+    async fn soon(self: &Arc<Self>, world: &World, holder: &Holder) -> Option<Claim> {
         let deadline = Instant::now() + PLANNED;
         loop {
-            let claim = self.claim(token);
+            let claim = self.claim(holder);
             let is_open = || world.environment().is_ok_and(|now| now.open.is_some());
             if claim.is_some() || Instant::now() > deadline || is_open() {
                 return claim;
@@ -75,7 +97,7 @@ impl Runs {
         let open = world.environment().ok().and_then(|now| now.open);
         let claim = open
             .filter(|run| run.phase != Phase::Stuck)
-            .and_then(|_| self.claim(None));
+            .and_then(|run| self.claim(&Holder::new(world, &run.plan.actor, "goes on with a run")));
         if let Some(claim) = claim {
             tokio::spawn(drive(world.clone(), claim));
         }
@@ -93,8 +115,14 @@ impl Runs {
         let driving = self.driving();
         let at = driving
             .as_ref()
-            .and_then(|driving| driving.token.as_deref());
+            .and_then(|driving| driving.holder.token.as_deref());
         at == Some(token)
+    }
+
+    fn holder(&self) -> Option<Holder> {
+        self.driving()
+            .as_ref()
+            .map(|driving| driving.holder.clone())
     }
 }
 
@@ -115,7 +143,14 @@ async fn drive(world: Arc<World>, claim: Claim) {
     loop {
         match release::resume(&world, &claim.cancel).await {
             Ok(Outcome::Done | Outcome::Undone(_)) => return tidy(&world, claim).await,
-            Ok(_) => return,
+            Ok(Outcome::Stuck(_)) => {
+                // Somebody may have said to go on before the claim was given back.
+                let runs = claim.runs.clone();
+                drop(claim);
+                return runs.go_on(&world);
+            }
+            // It is another agent's now.
+            Err(error) if error.code == release::SUPERSEDED => return,
             Err(_) => {}
         }
         let open = world.environment().is_ok_and(|now| now.open.is_some());
@@ -129,6 +164,9 @@ async fn drive(world: Arc<World>, claim: Claim) {
 /// After a run that has ended. What cannot be removed now is found the next time.
 async fn tidy(world: &Arc<World>, claim: Claim) {
     let now = world.store.clock().wall_ms();
+    if let Some(driving) = claim.runs.driving().as_mut() {
+        driving.holder.does = "tidies up after a run";
+    }
     world.blobs.forget_parts(now, super::FORGOTTEN_MS);
     for id in world.supervisor.known() {
         if is_release_command(&id) {
@@ -166,12 +204,13 @@ pub(super) async fn collect(
     runs: &Arc<Runs>,
     asked: Collect,
 ) -> Result<Collected, Failure> {
+    let holder = Holder::new(world, "`tow gc`", "removes what is not needed");
     let claim = runs
-        .soon(world, None)
+        .soon(world, &holder)
         .await
-        .ok_or_else(|| refused(under_way(world)))?;
+        .ok_or_else(|| refused(under_way(world, runs)))?;
     if world.environment().map_err(failed)?.open.is_some() {
-        return Err(refused(under_way(world)));
+        return Err(refused(under_way(world, runs)));
     }
     if asked.dry_run {
         let world = world.clone();
@@ -192,16 +231,20 @@ pub(super) async fn begin(
     asked: Begin,
 ) -> Result<Begun, Failure> {
     let token = asked.token.clone();
+    let holder = Holder {
+        token: token.clone(),
+        ..Holder::new(world, &asked.actor, "plans a run")
+    };
     let claim = loop {
         if let Some(token) = token.as_deref()
             && let Some(begun) = heard_before(world, runs, token).await?
         {
             return Ok(begun);
         }
-        match runs.soon(world, token.as_deref()).await {
+        match runs.soon(world, &holder).await {
             Some(claim) => break claim,
             None if token.as_deref().is_some_and(|token| runs.is_at(token)) => {}
-            None => return Err(refused(under_way(world))),
+            None => return Err(refused(under_way(world, runs))),
         }
     };
     // While the claim was waited for, the same asking may have had its whole run.
@@ -212,25 +255,20 @@ pub(super) async fn begin(
     }
     let now = world.environment().map_err(failed)?;
     if now.open.is_some() {
-        return Err(refused(under_way(world)));
+        return Err(refused(under_way(world, runs)));
     }
     let dry_run = asked.dry_run;
     let last = RunId(now.last_run);
     let planned = {
         let (world, now) = (world.clone(), now);
         let planned = tokio::task::spawn_blocking(move || plan(&world, &now, asked)).await;
-        planned.map_err(|_| {
-            failed(Diagnostic::error(
-                "agent::panicked",
-                "planning panicked; this is a bug",
-            ))
-        })??
+        planned.map_err(|_| failed(panicked()))??
     };
     let (plan, price) = match planned {
         Planned::Run(plan, price) => (*plan, price),
         Planned::Already(release) => return Ok(already(last, release)),
     };
-    let begun = begun(&plan, price);
+    let begun = Begun::of(&plan, price);
     if dry_run {
         release::discard(&plan);
         return Ok(begun);
@@ -238,17 +276,6 @@ pub(super) async fn begin(
     note_plan(world, &plan, token, begun.price.clone()).map_err(failed)?;
     tokio::spawn(drive(world.clone(), claim));
     Ok(begun)
-}
-
-fn begun(plan: &Plan, price: Option<String>) -> Begun {
-    Begun {
-        run: plan.run,
-        steps: plan.steps.iter().map(ToString::to_string).collect(),
-        to: plan.new.as_ref().map(Version::name),
-        from: plan.old.as_ref().map(Version::name),
-        price,
-        already: None,
-    }
 }
 
 /// The run that the same asking has begun: the link broke before its answer was heard. One that is
@@ -265,17 +292,16 @@ async fn heard_before(world: &World, runs: &Runs, token: &str) -> Result<Option<
 }
 
 fn begun_under(world: &World, token: &str) -> Result<Option<Begun>, Failure> {
-    let rows = world
-        .store
-        .rows(0)
-        .map_err(|error| failed(unwritten(&error)))?;
-    let first = rows
-        .into_iter()
-        .find(|row| row.step == "run" && row.kind == Kind::Intent && row.data["token"] == token);
+    let now = world.environment().map_err(failed)?;
+    let first = match now.tokens.get(token) {
+        Some(run) => world.store.first_of(*run),
+        None => Ok(None),
+    };
+    let first = first.map_err(|error| failed(unread(&error)))?;
     Ok(first.and_then(|row| {
         let price = row.data["price"].as_str().map(str::to_owned);
         let plan = serde_json::from_value(row.data).ok()?;
-        Some(begun(&plan, price))
+        Some(Begun::of(&plan, price))
     }))
 }
 
@@ -295,14 +321,15 @@ fn already(last: RunId, release: ReleaseId) -> Begun {
         from: name,
         price: None,
         already: Some(release),
+        explained: None,
+        after: 0,
     }
 }
 
 /// Who has begun a run.
 pub(super) fn actor(world: &World, run: RunId) -> Result<String, Failure> {
-    let rows = world.store.rows(0);
-    let rows = rows.map_err(|error| failed(unwritten(&error)))?;
-    let first = rows.into_iter().find(|row| row.run == run);
+    let first = world.store.first_of(run);
+    let first = first.map_err(|error| failed(unread(&error)))?;
     Ok(first.map(|row| row.actor).unwrap_or_default())
 }
 
@@ -338,63 +365,73 @@ fn plan(world: &World, now: &Environment, asked: Begin) -> Result<Planned, Failu
     Ok(Planned::Run(Box::new(plan), price))
 }
 
-fn under_way(world: &World) -> Diagnostic {
-    let open = world.environment().ok().and_then(|now| now.open);
+/// Who holds the environment, since when, and until when.
+fn under_way(world: &World, runs: &Runs) -> Diagnostic {
     let environment = &world.environment;
+    let open = world.environment().ok().and_then(|now| now.open);
     let Some(run) = open else {
-        return Diagnostic::error(
-            "deploy::locked",
-            format!("{environment} is being planned for by somebody else"),
-        )
-        .note("nothing was touched")
-        .help("try again in a moment");
+        return planned_for(environment, &runs.holder().unwrap_or_default());
     };
     let id = run.plan.run;
     let text = format!(
         "{environment} is held by {id}, a {} by {}",
         run.plan.operation, run.plan.actor
     );
-    let help = match run.phase {
-        Phase::Stuck => format!(
-            "{id} is stuck: see `tow status -e {environment}`, then `tow cancel -e {environment}`"
+    let at = run
+        .at()
+        .map_or(String::new(), |(step, _)| format!(" at `{step}`"));
+    let (until, help) = match run.phase {
+        Phase::Stuck => (
+            format!("until a person goes on with it: it is stuck{at}"),
+            format!(
+                "see `tow status -e {environment}`, mend what it says, then `tow cancel -e {environment}`"
+            ),
         ),
-        _ => format!(
-            "watch it with `tow status -e {environment}`, or undo it with `tow cancel -e {environment}`"
+        Phase::Undoing => (
+            format!("until it has ended: it goes back{at}"),
+            format!("watch it with `tow status -e {environment}`"),
+        ),
+        Phase::Forward if run.is_past_pivot() => (
+            format!("until it has ended: it is past its point of no return{at}"),
+            format!("watch it with `tow status -e {environment}`"),
+        ),
+        Phase::Forward => (
+            format!("until it has ended: it goes on{at}"),
+            format!(
+                "watch it with `tow status -e {environment}`, or undo it with `tow cancel -e {environment}`"
+            ),
         ),
     };
     Diagnostic::error("deploy::locked", text)
+        .note(format!("since {} and {until}", utc(run.since.wall_ms)))
         .note("nothing was touched")
         .help(help)
 }
 
-/// Asks the run under way to go back; tries a stuck one again.
+fn planned_for(environment: &str, holder: &Holder) -> Diagnostic {
+    let Holder { actor, does, .. } = holder;
+    Diagnostic::error(
+        "deploy::locked",
+        format!("{environment} is held by {actor}, who {does}"),
+    )
+    .note(format!(
+        "since {} and until that is done, or this agent (process {}) ends",
+        utc(holder.since_ms),
+        std::process::id()
+    ))
+    .note("nothing was touched")
+    .help("try again in a moment")
+}
+
+/// Asks the run under way to go back; goes on with a stuck one.
 pub(super) fn cancel(world: &Arc<World>, runs: &Arc<Runs>, actor: &str) -> Result<Begun, Failure> {
     let now = world.environment().map_err(failed)?;
-    let nothing = || {
-        let text = format!("no run is under way in {}", world.environment);
-        refused(
-            Diagnostic::error("cancel::nothing", text)
-                .note("nothing was touched")
-                .help(format!(
-                    "to go back to the version before: `tow rollback -e {}`",
-                    world.environment
-                )),
-        )
-    };
-    let run = now.open.ok_or_else(nothing)?;
-    if run.plan.is_forward_only() && run.phase != Phase::Stuck
-        || run.has_switched() && run.phase == Phase::Forward
-    {
-        let text = format!(
-            "{} has gone past the point where it can be cancelled",
-            run.plan.run
-        );
-        return Err(refused(
-            Diagnostic::error("cancel::too-late", text)
-                .help("when it has ended, use `tow rollback`"),
-        ));
-    }
-    note_cancel(world, &run, actor).map_err(|diagnostic| match diagnostic.code.as_ref() {
+    let run = now
+        .open
+        .ok_or_else(|| refused(nothing_to_cancel(&world.environment)))?;
+    let asked = asked(&run).ok_or_else(|| refused(too_late(&world.environment, &run)))?;
+    let noted = note(world, run.plan.run, actor, asked.kind, asked.data);
+    let after = noted.map_err(|diagnostic| match diagnostic.code.as_ref() {
         release::OVERTAKEN => refused(diagnostic),
         _ => failed(diagnostic),
     })?;
@@ -413,18 +450,29 @@ pub(super) fn cancel(world: &Arc<World>, runs: &Arc<Runs>, actor: &str) -> Resul
         from,
         price: None,
         already: None,
+        explained: None,
+        after,
     })
 }
 
-/// A stuck run turns to where it can still go: forward when it can only go forward, else back.
-fn note_cancel(world: &World, run: &OpenRun, actor: &str) -> Result<(), Diagnostic> {
-    let forward = run.plan.is_forward_only() || run.has_switched();
-    let (kind, data) = match (run.phase, forward) {
-        (Phase::Stuck, true) => (Kind::Signal, json!({ "ask": "again" })),
-        (Phase::Stuck, false) => (Kind::Failed, run.failure.clone().unwrap_or_default()),
-        _ => (Kind::Signal, json!({ "ask": "cancel" })),
-    };
-    note(world, run.plan.run, actor, kind, data)
+fn nothing_to_cancel(environment: &str) -> Diagnostic {
+    let text = format!("no run is under way in {environment}");
+    Diagnostic::error("cancel::nothing", text)
+        .note("nothing was touched")
+        .help(format!(
+            "to go back to the version before: `tow rollback -e {environment}`"
+        ))
+}
+
+fn too_late(environment: &str, run: &OpenRun) -> Diagnostic {
+    let id = run.plan.run;
+    let pivot = run.pivot.as_deref().unwrap_or_default();
+    let text = format!("{id} has passed its point of no return, `{pivot}`");
+    Diagnostic::error("cancel::too-late", text)
+        .note("it is finished now, and was not stopped; a step that fails is tried again")
+        .help(format!(
+            "when it has ended, `tow status -e {environment}` says what there is to go back to"
+        ))
 }
 
 /// Retires the warm version when its window is over.
@@ -456,7 +504,8 @@ pub(super) async fn close_windows(world: Arc<World>, runs: Arc<Runs>) {
 }
 
 async fn close(world: &Arc<World>, runs: &Arc<Runs>) {
-    let Some(claim) = runs.claim(None) else {
+    let holder = Holder::new(world, "towpath", "ends a window");
+    let Some(claim) = runs.claim(&holder) else {
         return;
     };
     let Ok(now) = world.environment() else { return };
@@ -481,10 +530,17 @@ fn note_plan(
         data.insert("token".to_owned(), token.into());
         data.insert("price".to_owned(), price.into());
     }
-    note(world, plan.run, &plan.actor, Kind::Intent, data)
+    note(world, plan.run, &plan.actor, Kind::Intent, data).map(drop)
 }
 
-fn note(world: &World, run: RunId, actor: &str, kind: Kind, data: Value) -> Result<(), Diagnostic> {
+/// Writes a row of the run itself; gives its number.
+fn note(
+    world: &World,
+    run: RunId,
+    actor: &str,
+    kind: Kind,
+    data: Value,
+) -> Result<i64, Diagnostic> {
     let entry = Entry {
         run,
         step: "run".to_owned(),
@@ -493,10 +549,10 @@ fn note(world: &World, run: RunId, actor: &str, kind: Kind, data: Value) -> Resu
         actor: actor.to_owned(),
         data,
     };
-    world.append(&entry).map(drop)
+    world.append(&entry).map(|row| row.seq)
 }
 
-fn unwritten(error: &crate::state::Error) -> Diagnostic {
+fn unread(error: &crate::state::Error) -> Diagnostic {
     Diagnostic::error("state::failed", error.to_string())
 }
 

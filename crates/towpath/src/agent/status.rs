@@ -78,28 +78,19 @@ fn warm_status(world: &World, warm: &Warm) -> VersionStatus {
 }
 
 fn run_status(run: &OpenRun) -> RunStatus {
-    let at = |state: &StepState| {
-        matches!(
-            state,
-            StepState::Intent | StepState::UndoIntent(_) | StepState::Stuck(_)
-        )
+    let waits = match run.at() {
+        Some((_, StepState::Waiting(failure))) => Some(failure),
+        _ => None,
     };
-    let failure = run
-        .failure
-        .clone()
-        .and_then(|value| serde_json::from_value(value).ok());
+    let failure = run.failure.as_ref().or(waits);
     RunStatus {
         run: run.plan.run,
         operation: run.plan.operation,
         actor: run.plan.actor.clone(),
         since_ms: run.since.wall_ms,
         phase: run.phase,
-        step: run
-            .steps
-            .iter()
-            .find(|(_, state)| at(state))
-            .map(|(name, _)| name.clone()),
-        failure,
+        step: run.at().map(|(name, _)| name.to_owned()),
+        failure: failure.and_then(|value| serde_json::from_value(value.clone()).ok()),
     }
 }
 

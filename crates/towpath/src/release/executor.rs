@@ -1,19 +1,21 @@
-//! Driving a run: forward, or back; from its beginning, or from where a crash cut it off.
+//! Driving a run: forward, or back; from its beginning, or from where a crash cut it off. What is
+//! done next is decided in `next`; here it is done.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use super::failpoint::{Point, reach};
 use super::fold::RUN;
-use super::{Class, OpenRun, Phase, Plan, Presence, Step, StepState, World};
+use super::next::{self, FOREIGN, Move, Note, Own, TRIES, after_apply, after_undo, next};
+use super::trouble::{failure, stuck};
+use super::world::OVERTAKEN;
+use super::{OpenRun, Phase, Presence, Step, StepState, World};
 use crate::diagnostic::Diagnostic;
 use crate::state::{Entry, Kind};
-
-/// What a step's probe found in its place is not ours.
-const FOREIGN: &str = "deploy::foreign";
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,18 +59,28 @@ impl Cancel {
 /// # Errors
 /// When the journal itself cannot be written: the run stays open, and is resumed later.
 pub async fn resume(world: &World, cancel: &Cancel) -> Result<Outcome, Diagnostic> {
-    let open = open(world)?;
-    if open.is_cancelled {
-        cancel.ask();
-    }
-    if open.phase == Phase::Forward {
-        match forward(world, open, cancel).await? {
-            Ok(()) => return Ok(Outcome::Done),
-            Err(stuck @ Outcome::Stuck(_)) => return Ok(stuck),
-            Err(_) => {}
+    let mut own: Own = None;
+    let mut overtaken = 0;
+    loop {
+        let run = open(world)?;
+        let moved = match next(&run, &own) {
+            Move::Rest => return Ok(Outcome::Stuck(failure(run.failure.as_ref()))),
+            Move::Write(note) if note.step == RUN => end(world, &run, note),
+            Move::Write(note) => intend(world, &run, note).await.map(|intent| {
+                own = Some(intent);
+                None
+            }),
+            Move::Apply(step) => apply(world, &run, &step, cancel).await.map(|()| None),
+            Move::Undo(step) => undo(world, &run, &step).await.map(|()| None),
+        };
+        match moved {
+            Ok(Some(outcome)) => return Ok(outcome),
+            Ok(None) => overtaken = 0,
+            // Somebody has cancelled since it was decided: decide anew.
+            Err(error) if error.code == OVERTAKEN && overtaken < TRIES => overtaken += 1,
+            Err(error) => return Err(error),
         }
     }
-    backward(world).await
 }
 
 fn open(world: &World) -> Result<OpenRun, Diagnostic> {
@@ -76,168 +88,110 @@ fn open(world: &World) -> Result<OpenRun, Diagnostic> {
     open.ok_or_else(|| Diagnostic::error("state::no-run", "there is no run to go on with"))
 }
 
-async fn forward(
-    world: &World,
-    mut run: OpenRun,
-    cancel: &Cancel,
-) -> Result<Result<(), Outcome>, Diagnostic> {
-    for step in run.plan.steps.clone() {
-        let name = step.to_string();
-        let outcome = match run.steps.get(&name) {
-            Some(StepState::Ok(_)) => continue,
-            // A crash came between the step's row and the run's.
-            Some(StepState::Failed(failure)) => Err(read(failure.clone())),
-            _ => one(world, &run, &step, cancel).await?,
-        };
-        match outcome {
-            Ok(gave) => {
-                run.steps.insert(name, StepState::Ok(gave));
-            }
-            Err(failure) if needs_a_person(&step, &failure) => {
-                return stuck(world, &run, failure).map(Err);
-            }
-            Err(failure) => {
-                write(world, &run.plan, RUN, 1, Kind::Failed, data(&failure))?;
-                return Ok(Err(Outcome::Undone(failure)));
-            }
-        }
-    }
-    write(world, &run.plan, RUN, 1, Kind::Ok, Value::Null)?;
-    Ok(Ok(()))
+/// A row of the run itself; some of them end it.
+fn end(world: &World, run: &OpenRun, note: Note) -> Result<Option<Outcome>, Diagnostic> {
+    let kind = note.kind;
+    let data = match kind {
+        Kind::Stuck => next::data(&stuck(&world.environment, run, failure(Some(&note.data)))),
+        _ => note.data,
+    };
+    let told = failure(Some(&data));
+    write(world, run, Note { data, ..note })?;
+    Ok(match kind {
+        Kind::Ok => Some(Outcome::Done),
+        Kind::Undone => Some(Outcome::Undone(told)),
+        Kind::Stuck => Some(Outcome::Stuck(told)),
+        _ => None,
+    })
 }
 
-/// One step: intent, effect, result. The inner error is the step's own.
-async fn one(
+/// The intent, with what there is already where an engine before this one was cut off.
+async fn intend(world: &World, run: &OpenRun, note: Note) -> Result<i64, Diagnostic> {
+    let was = run.steps.get(&note.step);
+    let step = run
+        .plan
+        .steps
+        .iter()
+        .find(|step| step.to_string() == note.step);
+    let data = match (was, step) {
+        (Some(StepState::Intent), Some(step)) if run.phase == Phase::Forward => {
+            json!({ "probe": step.probe(world, run).await })
+        }
+        _ => note.data,
+    };
+    let foreign = data["probe"] == json!(Presence::Foreign);
+    let name = note.step.clone();
+    let own = write(world, run, Note { data, ..note })?;
+    if foreign && let Some(step) = step {
+        let result = Err(found_foreign(&name));
+        let run = open(world)?;
+        write(world, &run, after_apply(&run, step, &result))?;
+    }
+    Ok(own)
+}
+
+/// The effect of a step whose intent is written, and its result.
+async fn apply(
     world: &World,
     run: &OpenRun,
     step: &Step,
     cancel: &Cancel,
-) -> Result<Result<Value, Diagnostic>, Diagnostic> {
+) -> Result<(), Diagnostic> {
     let name = step.to_string();
-    let attempt = run.attempts.get(&name).map_or(1, |attempt| attempt + 1);
-    let presence = match run.steps.get(&name) {
-        Some(StepState::Intent) => step.probe(world, run).await,
-        _ => Presence::Absent,
-    };
-    write(
-        world,
-        &run.plan,
-        &name,
-        attempt,
-        Kind::Intent,
-        json!({ "probe": presence }),
-    )?;
+    let can_go_back = !run.is_past_pivot();
     reach("apply", &name, Point::Before);
-    let result = match presence {
-        Presence::Foreign => Err(foreign(&name)),
-        _ if cancel.is_asked() && step.class() != Class::ForwardOnly => Err(cancelled()),
-        _ if step.can_be_cut_off() => tokio::select! {
+    let result = match step.can_be_cut_off() && can_go_back {
+        true => tokio::select! {
             result = step.apply(world, run) => result,
-            () = cancel.asked() => Err(cancelled()),
+            () = cancel.asked() => Err(next::cancellation()),
         },
-        _ => step.apply(world, run).await,
+        false => step.apply(world, run).await,
     };
     reach("apply", &name, Point::After);
-    match &result {
-        Ok(gave) => write(world, &run.plan, &name, attempt, Kind::Ok, gave.clone())?,
-        Err(failure) if needs_a_person(step, failure) => {
-            write(world, &run.plan, &name, attempt, Kind::Stuck, data(failure))?;
-        }
-        Err(failure) => write(
-            world,
-            &run.plan,
-            &name,
-            attempt,
-            Kind::Failed,
-            data(failure),
-        )?,
-    }
+    // What was decided about it before it acted holds: only a cancellation may have come since.
+    let note = after_apply(run, step, &result);
+    let waits = note.kind == Kind::Waiting;
+    write(world, run, note)?;
     reach("apply", &name, Point::Written);
-    Ok(result)
-}
-
-/// Undoes in the reverse order of intent.
-async fn backward(world: &World) -> Result<Outcome, Diagnostic> {
-    let run = open(world)?;
-    let failure = read(run.failure.clone().unwrap_or_default());
-    for name in run.intents.iter().rev() {
-        let step = run.plan.steps.iter().find(|step| step.to_string() == *name);
-        let (Some(step), Some(state)) = (step, run.steps.get(name)) else {
-            continue;
-        };
-        if matches!(state, StepState::Undone) || step.class() == Class::ForwardOnly {
-            continue;
-        }
-        let attempt = run.attempts.get(name).copied().unwrap_or(1);
-        write(
-            world,
-            &run.plan,
-            name,
-            attempt,
-            Kind::UndoIntent,
-            Value::Null,
-        )?;
-        reach("undo", name, Point::Before);
-        let undone = step.undo(world, &run).await;
-        reach("undo", name, Point::After);
-        if let Err(trouble) = undone {
-            write(world, &run.plan, name, attempt, Kind::Stuck, data(&trouble))?;
-            return stuck(world, &run, trouble);
-        }
-        write(world, &run.plan, name, attempt, Kind::Undone, Value::Null)?;
-        reach("undo", name, Point::Written);
+    if waits {
+        sleep(next::pause(run.tries + 1)).await;
     }
-    write(world, &run.plan, RUN, 1, Kind::Undone, data(&failure))?;
-    Ok(Outcome::Undone(failure))
+    Ok(())
 }
 
-fn stuck(world: &World, run: &OpenRun, trouble: Diagnostic) -> Result<Outcome, Diagnostic> {
-    write(world, &run.plan, RUN, 1, Kind::Stuck, data(&trouble))?;
-    Ok(Outcome::Stuck(trouble))
+async fn undo(world: &World, run: &OpenRun, step: &Step) -> Result<(), Diagnostic> {
+    let name = step.to_string();
+    reach("undo", &name, Point::Before);
+    let result = step.undo(world, run).await;
+    reach("undo", &name, Point::After);
+    write(world, run, after_undo(run, step, &result))?;
+    reach("undo", &name, Point::Written);
+    Ok(())
 }
 
-fn write(
-    world: &World,
-    plan: &Plan,
-    step: &str,
-    attempt: u32,
-    kind: Kind,
-    data: Value,
-) -> Result<(), Diagnostic> {
-    let actor = plan.actor.clone();
-    let entry = Entry {
-        run: plan.run,
-        step: step.to_owned(),
+/// Gives the row's number.
+fn write(world: &World, run: &OpenRun, note: Note) -> Result<i64, Diagnostic> {
+    let Note {
+        step,
         attempt,
         kind,
-        actor,
+        data,
+    } = note;
+    let entry = Entry {
+        run: run.plan.run,
+        step,
+        attempt,
+        kind,
+        actor: run.plan.actor.clone(),
         data,
     };
-    world.append(&entry).map(drop)
+    world.append(&entry).map(|row| row.seq)
 }
 
-fn data(diagnostic: &Diagnostic) -> Value {
-    serde_json::to_value(diagnostic).unwrap_or(Value::Null)
-}
-
-fn read(failure: Value) -> Diagnostic {
-    serde_json::from_value(failure)
-        .unwrap_or_else(|_| Diagnostic::error("deploy::failed", "the run failed"))
-}
-
-fn cancelled() -> Diagnostic {
-    Diagnostic::error("deploy::cancelled", "it was cancelled")
-}
-
-/// There is no way back over the step, or going back would overwrite what somebody else did.
-fn needs_a_person(step: &Step, failure: &Diagnostic) -> bool {
-    step.class() == Class::ForwardOnly || failure.code == FOREIGN
-}
-
-fn foreign(step: &str) -> Diagnostic {
+fn found_foreign(step: &str) -> Diagnostic {
     Diagnostic::error(
         FOREIGN,
         format!("what step `{step}` was to change was changed by somebody else"),
     )
-    .help("see `tow status`; `tow cancel` undoes what this run did, and overwrites that")
+    .note("going on, either way, overwrites that")
 }

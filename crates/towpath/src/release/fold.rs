@@ -4,113 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::{Operation, Plan, Side, Step, Version};
+use super::{OpenRun, Operation, Plan, Side, Step, Version};
 use crate::clock::Mark;
 use crate::id::{ReleaseId, RunId};
 use crate::state::{Kind, Row};
 
 /// The step name of a run's own rows.
 pub(super) const RUN: &str = "run";
-
-/// Where one step of a run stands.
-#[derive(Debug, Clone, PartialEq)]
-pub enum StepState {
-    /// It was about to act when the last row was written.
-    Intent,
-    /// It has acted; what it gave.
-    Ok(Value),
-    /// It could not.
-    Failed(Value),
-    /// It was about to be undone.
-    UndoIntent(Value),
-    /// It is undone.
-    Undone,
-    /// It could neither be finished nor undone.
-    Stuck(Value),
-}
-
-impl StepState {
-    /// The state after a row of `kind`; `None` when such a row must not follow.
-    fn next(now: Option<StepState>, kind: Kind, data: Value) -> Option<StepState> {
-        use StepState as S;
-        match (now, kind) {
-            (None | Some(S::Intent | S::Stuck(_)), Kind::Intent) => Some(S::Intent),
-            (Some(S::Intent), Kind::Ok) => Some(S::Ok(data)),
-            (Some(S::Intent), Kind::Failed) => Some(S::Failed(data)),
-            (Some(S::Intent | S::UndoIntent(_)), Kind::Stuck) => Some(S::Stuck(data)),
-            (Some(S::Intent | S::Failed(_)), Kind::UndoIntent) => Some(S::UndoIntent(Value::Null)),
-            (Some(S::Ok(gave)), Kind::UndoIntent) => Some(S::UndoIntent(gave)),
-            (Some(S::UndoIntent(gave)), Kind::UndoIntent) => Some(S::UndoIntent(gave)),
-            (Some(S::Stuck(_)), Kind::UndoIntent) => Some(S::UndoIntent(Value::Null)),
-            (Some(S::UndoIntent(_)), Kind::Undone) => Some(S::Undone),
-            _ => None,
-        }
-    }
-
-    /// What it gave, once it was ok.
-    #[must_use]
-    pub fn gave(&self) -> Option<&Value> {
-        match self {
-            StepState::Ok(value) | StepState::UndoIntent(value) => Some(value),
-            _ => None,
-        }
-    }
-}
-
-/// Which way an open run goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Phase {
-    /// Through its steps.
-    Forward,
-    /// Back.
-    Undoing,
-    /// Nowhere: a person is needed.
-    Stuck,
-}
-
-/// A run that has not ended.
-#[derive(Debug, Clone, PartialEq)]
-pub struct OpenRun {
-    /// What it does.
-    pub plan: Plan,
-    /// Where its steps stand, by name.
-    pub steps: BTreeMap<String, StepState>,
-    /// Names of its steps in the order of their first intents.
-    pub intents: Vec<String>,
-    /// Attempts of each step.
-    pub attempts: BTreeMap<String, u32>,
-    /// Which way it goes.
-    pub phase: Phase,
-    /// Why it goes back.
-    pub failure: Option<Value>,
-    /// Whether somebody asked for it to go back.
-    pub is_cancelled: bool,
-    /// When it began.
-    pub since: Mark,
-    /// The gateway's label before it began.
-    pub label_before: String,
-}
-
-impl OpenRun {
-    /// Whether requests go to the new version, as far as the journal knows.
-    #[must_use]
-    pub fn has_switched(&self) -> bool {
-        matches!(self.steps.get("switch"), Some(StepState::Ok(_)))
-    }
-
-    /// The new version, with the release that the run has made of it.
-    #[must_use]
-    pub fn new_version(&self) -> Option<Version> {
-        let mut version = self.plan.new.clone()?;
-        if let Some(StepState::Ok(gave)) = self.steps.get("pack") {
-            version.release = serde_json::from_value(gave["release"].clone()).ok();
-        }
-        Some(version)
-    }
-}
 
 /// A version kept for the way back.
 #[derive(Debug, Clone, PartialEq)]
@@ -165,6 +66,8 @@ pub struct Environment {
     pub ended: Vec<Ended>,
     /// The number of the last run.
     pub last_run: u64,
+    /// Runs by the token that they were asked for with.
+    pub tokens: BTreeMap<String, RunId>,
 }
 
 /// A row that must not stand where it stands.
@@ -211,101 +114,48 @@ impl Environment {
     }
 
     fn apply_run(&mut self, row: &Row) -> Result<(), String> {
-        match (row.kind, self.open.take()) {
-            (Kind::Intent, None) => {
-                let plan: Plan =
-                    serde_json::from_value(row.data.clone()).map_err(|error| error.to_string())?;
-                if plan.run != row.run || row.run.0 <= self.last_run {
-                    return Err(format!("{} does not follow d{}", row.run, self.last_run));
-                }
-                self.last_run = row.run.0;
-                self.open = Some(self.begin(plan, row));
-                Ok(())
-            }
-            (Kind::Ok, Some(run)) if run.plan.run == row.run => {
-                self.finish(run, row);
-                Ok(())
-            }
-            (Kind::Undone, Some(run)) if run.plan.run == row.run => {
-                self.ended.push(ended(&run, row, false));
-                Ok(())
-            }
-            // One that goes back already is not told so twice.
-            (Kind::Failed, Some(mut run))
-                if run.plan.run == row.run && run.phase != Phase::Undoing =>
-            {
-                (run.phase, run.failure) = (Phase::Undoing, Some(row.data.clone()));
-                self.open = Some(run);
-                Ok(())
-            }
-            (Kind::Stuck, Some(mut run)) if run.plan.run == row.run => {
-                (run.phase, run.failure) = (Phase::Stuck, Some(row.data.clone()));
-                self.open = Some(run);
-                Ok(())
-            }
-            (Kind::Signal, Some(mut run))
-                if run.phase == Phase::Stuck && row.data["ask"] == "again" =>
-            {
-                run.phase = Phase::Forward;
-                self.open = Some(run);
-                Ok(())
-            }
-            (Kind::Signal, Some(mut run))
-                if run.plan.run == row.run && row.data["ask"] == "cancel" =>
-            {
-                run.is_cancelled = true;
-                self.open = Some(run);
-                Ok(())
-            }
-            // Other signals and timers do not move the run.
-            (
-                Kind::Signal | Kind::TimerSet | Kind::TimerFired | Kind::Waiting | Kind::Pivot,
-                open,
-            ) => {
-                self.open = open;
-                Ok(())
-            }
-            (kind, open) => {
-                self.open = open;
-                Err(format!("{kind} of {}", row.run))
+        if row.kind == Kind::Intent {
+            return self.begin(row);
+        }
+        let not_open = || format!("{} of {}, which is not open", row.kind, row.run);
+        let run = self.open.as_mut().filter(|run| run.plan.run == row.run);
+        run.ok_or_else(not_open)?.apply_run(row)?;
+        if matches!(row.kind, Kind::Ok | Kind::Undone)
+            && let Some(run) = self.open.take()
+        {
+            match row.kind {
+                Kind::Ok => self.finish(run, row),
+                _ => self.ended.push(ended(&run, row, false)),
             }
         }
+        Ok(())
     }
 
-    fn begin(&self, plan: Plan, row: &Row) -> OpenRun {
-        OpenRun {
-            plan,
-            steps: BTreeMap::new(),
-            intents: Vec::new(),
-            attempts: BTreeMap::new(),
-            phase: Phase::Forward,
-            failure: None,
-            is_cancelled: false,
-            since: row.at.clone(),
-            label_before: self.label.clone(),
+    fn begin(&mut self, row: &Row) -> Result<(), String> {
+        if let Some(open) = &self.open {
+            return Err(format!(
+                "{} begins while {} is open",
+                row.run, open.plan.run
+            ));
         }
+        let plan: Plan =
+            serde_json::from_value(row.data.clone()).map_err(|error| error.to_string())?;
+        if plan.run != row.run || row.run.0 <= self.last_run {
+            return Err(format!("{} does not follow d{}", row.run, self.last_run));
+        }
+        self.last_run = row.run.0;
+        if let Some(token) = row.data["token"].as_str() {
+            self.tokens.insert(token.to_owned(), row.run);
+        }
+        self.open = Some(OpenRun::new(plan, row.at.clone(), self.label.clone()));
+        Ok(())
     }
 
     fn apply_step(&mut self, row: &Row) -> Result<(), String> {
         let run = self.open.as_mut().filter(|run| run.plan.run == row.run);
         let run = run.ok_or_else(|| format!("{} is not open", row.run))?;
-        let step = run
-            .plan
-            .steps
-            .iter()
-            .find(|step| step.to_string() == row.step)
-            .cloned();
-        let step = step.ok_or_else(|| format!("{} has no step `{}`", row.run, row.step))?;
-        let now = run.steps.remove(&row.step);
-        let next = StepState::next(now, row.kind, row.data.clone());
-        let next = next.ok_or_else(|| format!("`{}` cannot become {}", row.step, row.kind))?;
-        if !run.intents.contains(&row.step) {
-            run.intents.push(row.step.clone());
-        }
-        run.attempts.insert(row.step.clone(), row.attempt);
-        run.steps.insert(row.step.clone(), next);
-        let id = row.run;
-        self.note_gateway(&step, row.kind, id);
+        let step = run.apply_step(row)?;
+        self.note_gateway(&step, row.kind, row.run);
         Ok(())
     }
 
@@ -389,10 +239,11 @@ pub(super) fn label(run: RunId, undone: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::id::Digest;
+    use crate::release::Phase;
 
     fn row(seq: i64, step: &str, kind: Kind, data: Value) -> Row {
         Row {
@@ -441,6 +292,86 @@ mod tests {
         let open = fold(&rows).unwrap().open.unwrap();
         assert!(open.is_cancelled);
         assert_eq!(open.phase, Phase::Forward);
+    }
+
+    fn with_pivot() -> Vec<Row> {
+        let mut rows = begun();
+        let mut plan: Plan = serde_json::from_value(rows[0].data.clone()).unwrap();
+        plan.steps.push(Step::Retire { side: Side::Warm });
+        rows[0].data = serde_json::to_value(plan).unwrap();
+        rows.push(row(3, "switch", Kind::Ok, Value::Null));
+        rows
+    }
+
+    #[test]
+    fn past_the_pivot_nothing_is_undone_and_a_step_is_tried_again() {
+        let cancel = |seq| row(seq, RUN, Kind::Signal, json!({ "ask": "cancel" }));
+        let pivot = row(4, RUN, Kind::Pivot, json!({ "step": "retire:warm" }));
+        let mut rows = with_pivot();
+        rows.push(cancel(4));
+        assert!(fold(&rows).is_ok(), "it can be cancelled before");
+        rows.push(Row {
+            seq: 5,
+            ..pivot.clone()
+        });
+        assert_eq!(fold(&rows).unwrap_err().seq, 5, "a cancelled run passes");
+        let mut rows = with_pivot();
+        rows.push(pivot);
+        for refused in [cancel(5), row(5, RUN, Kind::Failed, Value::Null)] {
+            let illegal = fold(&[rows.clone(), vec![refused]].concat()).unwrap_err();
+            assert_eq!(illegal.seq, 5, "it goes back past the pivot");
+        }
+        rows.push(row(5, "retire:warm", Kind::Intent, Value::Null));
+        let failed = row(6, "retire:warm", Kind::Failed, Value::Null);
+        let illegal = fold(&[rows.clone(), vec![failed]].concat()).unwrap_err();
+        assert_eq!(illegal.seq, 6, "a step fails past the pivot");
+        rows.push(row(6, "retire:warm", Kind::Waiting, Value::Null));
+        rows.push(row(7, "retire:warm", Kind::Intent, Value::Null));
+        rows.push(row(8, "retire:warm", Kind::Stuck, json!("why")));
+        rows.push(row(9, RUN, Kind::Stuck, json!("why")));
+        assert_eq!(fold(&rows).unwrap().open.unwrap().phase, Phase::Stuck);
+        rows.push(row(10, RUN, Kind::Signal, json!({ "ask": "again" })));
+        let open = fold(&rows).unwrap().open.unwrap();
+        assert_eq!((open.phase, open.tries), (Phase::Forward, 0));
+    }
+
+    #[test]
+    fn a_journal_of_before_there_was_a_row_for_the_pivot_still_folds() {
+        let mut rows = with_pivot();
+        rows.push(row(4, "retire:warm", Kind::Intent, Value::Null));
+        let open = fold(&rows).unwrap().open.unwrap();
+        assert_eq!(open.pivot.as_deref(), Some("retire:warm"));
+    }
+
+    #[test]
+    fn steps_act_in_order_and_are_undone_in_the_reverse_order() {
+        let mut rows = with_pivot();
+        rows.truncate(2);
+        rows.push(row(3, "retire:warm", Kind::Intent, Value::Null));
+        assert_eq!(fold(&rows).unwrap_err().seq, 3, "a step overtakes another");
+    }
+
+    #[test]
+    fn what_a_stuck_step_gave_is_there_for_its_next_undo() {
+        let mut rows = begun();
+        let gave = json!({ "epoch": 7 });
+        for (step, kind, data) in [
+            ("switch", Kind::Ok, gave.clone()),
+            (RUN, Kind::Failed, Value::Null),
+            ("switch", Kind::UndoIntent, Value::Null),
+            ("switch", Kind::Stuck, json!("why")),
+            (RUN, Kind::Stuck, json!("why")),
+            (RUN, Kind::Failed, json!("why")),
+            ("switch", Kind::UndoIntent, Value::Null),
+        ] {
+            let seq = i64::try_from(rows.len()).unwrap() + 1;
+            rows.push(row(seq, step, kind, data));
+        }
+        let open = fold(&rows).unwrap().open.unwrap();
+        assert_eq!(
+            open.steps["switch"],
+            crate::release::StepState::UndoIntent(gave)
+        );
     }
 
     #[test]

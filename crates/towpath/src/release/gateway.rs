@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use towpath_gateway::api::{Apply, Front, Mode, Resume, Retire, State, Table};
 use towpath_gateway::control::Client;
 use towpath_gateway::{Options, Secure};
@@ -172,11 +172,8 @@ pub fn tend_gateway(world: &World, listen: &str, listen_tls: Option<&str>) {
 
 async fn answers(world: &World) -> Result<(), Diagnostic> {
     let deadline = Instant::now() + Duration::from_secs(10);
-    while Client::new(socket(world, &world.version))
-        .state()
-        .await
-        .is_err()
-    {
+    // One that hangs takes connections and says nothing.
+    while !is_heard(&Client::new(socket(world, &world.version))).await {
         if Instant::now() > deadline {
             let log = world
                 .supervisor
@@ -190,6 +187,11 @@ async fn answers(world: &World) -> Result<(), Diagnostic> {
         sleep(Duration::from_millis(10)).await;
     }
     Ok(())
+}
+
+async fn is_heard(client: &Client) -> bool {
+    let asked = timeout(Duration::from_secs(5), client.state()).await;
+    asked.is_ok_and(|state| state.is_ok())
 }
 
 /// The gateway's control, once it answers: it may be on its way up again.

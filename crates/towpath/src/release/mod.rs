@@ -4,21 +4,26 @@
 //! as the first row of its *run*. The executor writes an intent before each step acts and a result
 //! after it has; what the environment is can therefore always be folded from the rows (`fold`),
 //! and an agent that starts finds the run that a crash cut off and goes on with it: the step whose
-//! last row is an intent is probed, and applied again, which every step bears. When a step fails,
-//! the steps before it are undone in the reverse order of their intents.
+//! last row is an intent is probed, and applied again, which every step bears. What is done next is a
+//! pure function of the fold (`next`). When a step fails, the steps before it are undone in the
+//! reverse order of their intents, until the run has passed the first step with no way back, its
+//! *pivot*: from then on it is finished, and a step that fails is tried again.
 
 mod collect;
 mod data;
 mod effect;
 mod executor;
+mod explain;
 pub mod failpoint;
 mod fold;
 mod gateway;
 mod key;
+pub mod next;
 mod plan;
 mod planner;
 mod prepare;
 mod record;
+mod run;
 mod step;
 mod toolchain;
 mod trouble;
@@ -28,7 +33,8 @@ mod world;
 
 pub use collect::{Collected, Garbage, doom, garbage, remove};
 pub use executor::{Cancel, Outcome, resume};
-pub use fold::{Ended, Environment, Illegal, OpenRun, Phase, StepState, Warm, fold};
+pub use explain::{Explained, ExplainedStep};
+pub use fold::{Ended, Environment, Illegal, Warm, fold};
 pub use gateway::{
     GATEWAY, adopt_gateway, certificates, gateway, gateway_client, gateway_state, keep_table,
     tend_gateway,
@@ -38,9 +44,10 @@ pub use plan::{Operation, Plan, Sabotage};
 pub use planner::{Bring, Order, Refusal, bring, down, price, retire, roll_back};
 pub use prepare::discard;
 pub use record::{Record, platform};
+pub use run::{OpenRun, Phase, StepState, Stuck};
 pub use step::{Class, Presence, Side, Step};
 pub(crate) use toolchain::home;
 pub use trouble::ending;
 pub use version::{Instance, Seed, Version};
 pub(crate) use version::{is_release_command, millis, release_id};
-pub use world::{OVERTAKEN, World};
+pub use world::{OVERTAKEN, SUPERSEDED, World};

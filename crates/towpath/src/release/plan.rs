@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Side, Step, Version};
+use super::{Class, Side, Step, Version};
 use crate::id::RunId;
 
 /// What a run is for.
@@ -88,10 +88,24 @@ impl Plan {
         }
     }
 
-    /// Runs that can only be finished: what they stop was to be stopped anyway.
+    /// The first step with no way back, where there is one.
     #[must_use]
-    pub fn is_forward_only(&self) -> bool {
-        matches!(self.operation, Operation::Down | Operation::Retire)
+    pub fn pivot(&self) -> Option<&Step> {
+        self.steps.iter().find(|step| !step.has_way_back())
+    }
+
+    /// What going back over a step means in its place: behind the pivot all are only finished.
+    #[must_use]
+    pub fn class(&self, step: &Step) -> Class {
+        let at = |wanted: &Step| self.steps.iter().position(|found| found == wanted);
+        let pivot = self.pivot().and_then(at);
+        match (pivot, at(step)) {
+            (Some(pivot), Some(at)) if at == pivot => Class::Pivot,
+            (Some(pivot), Some(at)) if at > pivot && step.class() != Class::ReadOnly => {
+                Class::ForwardOnly
+            }
+            _ => step.class(),
+        }
     }
 
     /// Plants the fault: the steps are put in the order, or left out, as in a deployer that has it.

@@ -81,16 +81,31 @@ pub enum Step {
     StopGateway,
 }
 
-/// What going back over a step means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+/// What going back over a step means, within the plan it stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// Nothing is changed.
     ReadOnly,
     /// It can be undone.
     Reversible,
-    /// It can only be finished.
+    /// It can be undone, and this is lost then.
+    Loses(&'static str),
+    /// The first step with no way back: the run passes the point of no return with it.
+    Pivot,
+    /// It stands behind the pivot, and can only be finished.
     ForwardOnly,
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Class::ReadOnly => "read-only",
+            Class::Reversible => "reversible",
+            Class::Loses(_) => "loses",
+            Class::Pivot => "pivot",
+            Class::ForwardOnly => "forward-only",
+        })
+    }
 }
 
 /// What a probe finds of a step's effect.
@@ -108,22 +123,51 @@ pub enum Presence {
 }
 
 impl Step {
-    /// Its class.
-    #[must_use]
-    pub fn class(&self) -> Class {
+    /// Its class by itself; [`super::Plan::class`] knows what it is in its place.
+    pub(super) fn class(&self) -> Class {
         match self {
-            Step::Ready { .. } | Step::Drain => Class::ReadOnly,
+            Step::Ready { .. } => Class::ReadOnly,
             Step::Gateway { .. }
             | Step::Build { .. }
             | Step::Pack
             | Step::BackUp { .. }
-            | Step::Migrate { .. }
             | Step::Release { .. }
             | Step::Launch { .. }
             | Step::StopWorkers
             | Step::StartWorkers
             | Step::Switch => Class::Reversible,
+            Step::Migrate { .. } => {
+                Class::Loses("what was written meanwhile into the tables and columns it adds")
+            }
+            Step::Drain => {
+                Class::Loses("open streams: they were closed, and clients connect again")
+            }
             Step::Retire { .. } | Step::Close | Step::StopGateway => Class::ForwardOnly,
+        }
+    }
+
+    /// Whether it can be undone where no step before it stands in the way.
+    pub(super) fn has_way_back(&self) -> bool {
+        self.class() != Class::ForwardOnly
+    }
+
+    /// What its undo does, in a few words.
+    pub(super) fn way_back(&self) -> &'static str {
+        match self {
+            Step::Gateway { .. } => "the gateway is stopped",
+            Step::Build { .. } => "the folder of the build is removed",
+            Step::Pack => "the release stays on the list, and is not deployed",
+            Step::BackUp { .. } => "the backup is removed",
+            Step::Release { .. } => "it is ended; what it has changed stays",
+            Step::Migrate { .. } => {
+                "taken back where going up and down again left nothing behind; else the expansion stays"
+            }
+            Step::Launch { .. } => "the new instances are stopped",
+            Step::Ready { .. } | Step::Drain => "nothing to do",
+            Step::StopWorkers => "the workers before are started again",
+            Step::StartWorkers => "the new workers are stopped",
+            Step::Switch => "requests go where they went before",
+            Step::Retire { .. } | Step::Close | Step::StopGateway => "none",
         }
     }
 }

@@ -2,9 +2,83 @@
 
 use towpath_shim::protocol::Exit;
 
-use super::{OpenRun, Version};
+use serde_json::Value;
+
+use super::{OpenRun, StepState, Version};
 use crate::diagnostic::Diagnostic;
 use crate::supervise::{NotReady, Process};
+
+/// What a row says that a run or a step failed with.
+pub(super) fn failure(data: Option<&Value>) -> Diagnostic {
+    let read = data.and_then(|data| serde_json::from_value(data.clone()).ok());
+    read.unwrap_or_else(|| Diagnostic::error("deploy::failed", "the run failed"))
+}
+
+/// A run is stuck: at what, what is done and undone, what serves, and how to go on.
+pub(super) fn stuck(environment: &str, run: &OpenRun, why: Diagnostic) -> Diagnostic {
+    let id = run.plan.run;
+    let found = run
+        .steps
+        .iter()
+        .find(|(_, state)| matches!(state, StepState::Stuck(_)));
+    let (step, undoing) = match found {
+        Some((name, StepState::Stuck(stuck))) => (name.as_str(), stuck.undoing.is_some()),
+        _ => ("", false),
+    };
+    let at = match undoing {
+        true => format!("{id} is stuck while it undoes `{step}`"),
+        false => format!("{id} is stuck at `{step}`"),
+    };
+    let is = |state: fn(&StepState) -> bool| {
+        let names = run
+            .intents
+            .iter()
+            .filter(|name| run.steps.get(*name).is_some_and(state));
+        let names: Vec<&str> = names
+            .map(String::as_str)
+            .filter(|name| *name != step)
+            .collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    };
+    let undone = is(|state| *state == StepState::Undone).map(|names| format!("undone: {names}"));
+    let stands = is(|state| matches!(state, StepState::Ok(_) | StepState::Failed(_)))
+        .map(|names| format!("done, and not undone: {names}"));
+    let goes = match run.is_past_pivot() {
+        true => "tries it again, and finishes the run",
+        false => "tries again, and undoes what is left",
+    };
+    let mut told = why.note(at);
+    for note in [stands, undone].into_iter().flatten() {
+        told = told.note(note);
+    }
+    told.note(requests_go(environment, run))
+        .note(format!(
+            "nothing else runs in {environment} until it has ended"
+        ))
+        .help(format!(
+            "mend that, then `tow cancel -e {environment}` {goes}"
+        ))
+}
+
+/// Where requests go, as far as the journal knows.
+fn requests_go(environment: &str, run: &OpenRun) -> String {
+    let switch = run.steps.get("switch");
+    let name =
+        |version: Option<Version>| version.map_or("nothing".to_owned(), |found| found.name());
+    match switch {
+        _ if run.steps.contains_key("close") => format!("{environment} answers no requests"),
+        Some(StepState::Ok(_)) => format!("requests go to {}", name(run.new_version())),
+        None | Some(StepState::Undone | StepState::Failed(_)) => match &run.plan.old {
+            Some(old) => format!("requests go to {}", old.name()),
+            None => format!("{environment} serves nothing yet"),
+        },
+        Some(_) => format!(
+            "requests go to {} or to {}",
+            name(run.plan.old.clone()),
+            name(run.new_version())
+        ),
+    }
+}
 
 /// `exited with status 1`, `was ended by signal 9`, ...
 pub fn ending(exit: Option<&Exit>) -> String {

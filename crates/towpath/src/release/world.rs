@@ -13,6 +13,9 @@ use crate::supervise::Supervisor;
 /// The run has gone on since somebody decided what to write about it.
 pub const OVERTAKEN: &str = "state::overtaken";
 
+/// Another agent has taken the state over.
+pub const SUPERSEDED: &str = "state::superseded";
+
 /// Everything that belongs to one environment on its machine.
 pub struct World {
     /// Name of the application.
@@ -104,6 +107,10 @@ fn illegal_row(illegal: &Illegal) -> Diagnostic {
 }
 
 /// A failure of the state itself.
-pub(super) fn state_trouble(error: crate::state::Error) -> Diagnostic {
-    Diagnostic::error("state::failed", error.to_string())
+pub(super) fn state_trouble(error: Error) -> Diagnostic {
+    let code = match error {
+        Error::Superseded { .. } => SUPERSEDED,
+        _ => "state::failed",
+    };
+    Diagnostic::error(code, error.to_string())
 }

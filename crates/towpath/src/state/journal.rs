@@ -27,19 +27,15 @@ pub enum Kind {
     Undone,
     /// Neither done nor undone: a person is needed.
     Stuck,
-    /// It waits for something outside.
+    /// It could not, and is tried again.
     Waiting,
-    /// Somebody asked for something (cancel).
+    /// Somebody asked for something: to cancel, or to try again.
     Signal,
-    /// A time was set.
-    TimerSet,
-    /// That time came.
-    TimerFired,
     /// From here on there is no way back.
     Pivot,
 }
 
-const KINDS: [(Kind, &str); 11] = [
+const KINDS: [(Kind, &str); 9] = [
     (Kind::Intent, "intent"),
     (Kind::Ok, "ok"),
     (Kind::Failed, "failed"),
@@ -48,8 +44,6 @@ const KINDS: [(Kind, &str); 11] = [
     (Kind::Stuck, "stuck"),
     (Kind::Waiting, "waiting"),
     (Kind::Signal, "signal"),
-    (Kind::TimerSet, "timer_set"),
-    (Kind::TimerFired, "timer_fired"),
     (Kind::Pivot, "pivot"),
 ];
 
@@ -174,7 +168,10 @@ impl Store {
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let epoch: i64 = tx.query_row("SELECT epoch FROM lease", (), |row| row.get(0))?;
         if epoch != self.epoch {
-            return Err(Error::Superseded);
+            return Err(Error::Superseded {
+                ours: self.epoch,
+                now: epoch,
+            });
         }
         let row = self.next_row(&tx, entry)?;
         admits(&row).map_err(Error::Refused)?;
@@ -244,10 +241,8 @@ impl Store {
     /// When the database cannot be read or holds a row that does not parse.
     pub fn rows(&self, after: i64) -> Result<Vec<Row>, Error> {
         let db = self.db();
-        let mut query = db.prepare_cached(
-            "SELECT seq, run, step, attempt, kind, wall, boot_id, mono, actor, data, prev, hash
-             FROM journal WHERE seq > ?1 ORDER BY seq",
-        )?;
+        let query = format!("SELECT {COLUMNS} FROM journal WHERE seq > ?1 ORDER BY seq");
+        let mut query = db.prepare_cached(&query)?;
         let mut found = query.query([after])?;
         let mut rows = Vec::new();
         while let Some(row) = found.next()? {
@@ -255,7 +250,21 @@ impl Store {
         }
         Ok(rows)
     }
+
+    /// The first row of a run: its plan, and what it was asked with.
+    ///
+    /// # Errors
+    /// As [`Store::rows`].
+    pub fn first_of(&self, run: RunId) -> Result<Option<Row>, Error> {
+        let db = self.db();
+        let query = format!("SELECT {COLUMNS} FROM journal WHERE run = ?1 ORDER BY seq LIMIT 1");
+        let mut query = db.prepare_cached(&query)?;
+        let mut found = query.query([run.0.cast_signed()])?;
+        found.next()?.map(read).transpose()
+    }
 }
+
+const COLUMNS: &str = "seq, run, step, attempt, kind, wall, boot_id, mono, actor, data, prev, hash";
 
 fn read(row: &rusqlite::Row<'_>) -> Result<Row, Error> {
     let data: String = row.get(9)?;

@@ -25,7 +25,7 @@ pub use journal::{Entry, Kind, Row};
 pub use partial::Partial;
 pub use releases::StoredRelease;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, utc};
 
 /// Bytes set aside so that an undo can be written on a full disk.
 const BALLAST: usize = 1 << 20;
@@ -53,6 +53,8 @@ pub enum Error {
         dir: PathBuf,
         /// The other agent's process id, when it could be read.
         pid: Option<u32>,
+        /// Since when it has it, Unix milliseconds.
+        since_ms: Option<i64>,
     },
     /// A newer version of Towpath wrote it.
     Newer {
@@ -65,7 +67,12 @@ pub enum Error {
         seq: i64,
     },
     /// Another agent has raised the epoch since.
-    Superseded,
+    Superseded {
+        /// The epoch of this store.
+        ours: i64,
+        /// The epoch now.
+        now: i64,
+    },
     /// The row may not follow those before it; why.
     Refused(String),
     /// What was received is not what its digest says.
@@ -90,17 +97,17 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Taken {
-                dir,
-                pid: Some(pid),
-            } => {
+            Error::Taken { dir, pid, since_ms } => {
+                let who = pid.map_or("another agent".to_owned(), |pid| {
+                    format!("the agent (process {pid})")
+                });
+                let since = since_ms.map_or(String::new(), |at| format!("since {} and ", utc(at)));
                 write!(
                     f,
-                    "the agent with process id {pid} runs `{}`",
+                    "{who} holds `{}`, {since}while that process lives",
                     dir.display()
                 )
             }
-            Error::Taken { dir, pid: None } => write!(f, "another agent runs `{}`", dir.display()),
             Error::Newer { found } => write!(
                 f,
                 "the state was written by a newer version (schema {found})"
@@ -109,7 +116,10 @@ impl fmt::Display for Error {
                 f,
                 "journal row {seq} does not fit the chain: it was changed or removed"
             ),
-            Error::Superseded => f.write_str("another agent has taken over this state"),
+            Error::Superseded { ours, now } => write!(
+                f,
+                "another agent has taken over this state, with epoch {now} after {ours}; this one writes nothing more"
+            ),
             Error::Refused(why) => write!(f, "not written: {why}"),
             Error::Digest => f.write_str("the content received does not have the digest announced"),
             Error::Offset { offset, have } => {
@@ -164,7 +174,7 @@ impl Store {
     fn open_once(dir: &Path, clock: Clock) -> Result<Store, Error> {
         let io = |error| Error::Io(dir.to_owned(), error);
         std::fs::create_dir_all(dir).map_err(io)?;
-        let lock = lock(dir)?;
+        let lock = lock(dir, &clock)?;
         let db = Connection::open(dir.join("state.db"))?;
         db.busy_timeout(std::time::Duration::from_secs(5))?;
         db.pragma_update(None, "journal_mode", "wal")?;
@@ -224,7 +234,7 @@ impl Store {
     }
 }
 
-fn lock(dir: &Path) -> Result<File, Error> {
+fn lock(dir: &Path, clock: &Clock) -> Result<File, Error> {
     let path = dir.join("agent.lock");
     let io = |error| Error::Io(path.clone(), error);
     let file = File::options()
@@ -235,17 +245,17 @@ fn lock(dir: &Path) -> Result<File, Error> {
         .open(&path)
         .map_err(io)?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        let pid = std::fs::read_to_string(&path)
-            .ok()
-            .and_then(|text| text.trim().parse().ok());
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let mut words = text.split_whitespace();
         return Err(Error::Taken {
             dir: dir.to_owned(),
-            pid,
+            pid: words.next().and_then(|word| word.parse().ok()),
+            since_ms: words.next().and_then(|word| word.parse().ok()),
         });
     }
-    let pid = format!("{}\n", std::process::id());
+    let text = format!("{} {}\n", std::process::id(), clock.wall_ms());
     file.set_len(0)
-        .and_then(|()| std::io::Write::write_all(&mut &file, pid.as_bytes()))
+        .and_then(|()| std::io::Write::write_all(&mut &file, text.as_bytes()))
         .map_err(io)?;
     Ok(file)
 }

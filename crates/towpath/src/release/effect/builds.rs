@@ -208,7 +208,7 @@ fn stays(config: &Config, root: &Path) -> Result<()> {
     let folders = config
         .resources
         .values()
-        .filter_map(|resource| resource.migrate.as_ref());
+        .filter_map(|resource| resource.migrations());
     folders
         .filter(|folder| root.join(folder).symlink_metadata().is_ok())
         .try_for_each(|folder| build::migrations_in(root, folder).map(drop))

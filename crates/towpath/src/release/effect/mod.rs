@@ -92,7 +92,7 @@ impl Step {
     pub(super) fn can_be_cut_off(&self) -> bool {
         matches!(
             self,
-            Step::Build { .. } | Step::Release { .. } | Step::Ready { .. }
+            Step::Build { .. } | Step::Release { .. } | Step::Ready { .. } | Step::Drain
         )
     }
 }
