@@ -93,7 +93,7 @@ fn world(folder: &Path) -> World {
             tow: PathBuf::from("/nowhere/tow"),
             state,
         }),
-        blobs: Blobs::new(folder),
+        blobs: Blobs::new(folder, Clock::system()),
         key: SigningKey::open(folder).unwrap(),
         user: None,
         version: String::new(),

@@ -34,6 +34,13 @@ fn deployed(keep: u32, count: u32) -> Fixture {
 
 /// Blobs are left alone for an hour: a run may be about to want them.
 fn hours_pass(fixture: &Fixture) {
+    // An agent that saw them come goes by the boot clock.
+    fixture.end_agent(STAGING);
+    clock_is_set(fixture);
+}
+
+/// What files look like when the clock has been set two hours ahead.
+fn clock_is_set(fixture: &Fixture) {
     for name in names(fixture, "blobs") {
         let file = File::open(fixture.state(STAGING).join("blobs").join(name)).unwrap();
         file.set_modified(SystemTime::now() - Duration::from_secs(7200))
@@ -58,6 +65,11 @@ fn what_no_way_back_needs_is_removed_and_the_rest_stays() {
     assert!(
         collect(&fixture, &[]).removed.is_empty(),
         "a fresh blob was taken for old"
+    );
+    clock_is_set(&fixture);
+    assert!(
+        collect(&fixture, &[]).removed.is_empty(),
+        "a clock that was set has made a fresh blob old"
     );
     // One that is still coming in, over a slow link.
     let part = fixture.state(STAGING).join("blobs/partial/part");

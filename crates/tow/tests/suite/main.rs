@@ -25,6 +25,7 @@ mod link;
 mod load;
 mod looking;
 mod machine;
+mod room;
 mod setup;
 mod snapshot;
 #[allow(dead_code)]

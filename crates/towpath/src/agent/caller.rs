@@ -25,6 +25,10 @@ const SAYS_WHO: Duration = Duration::from_secs(5);
 /// Notes of a failure that begin like this hold what a service has logged.
 const LOGGED: &str = "its last lines:";
 
+/// What a key's blobs may take that no release needs, bytes: what it sends for a deployment has to
+/// fit, and the disk is not its own.
+const SHARE: u64 = 4 << 30;
+
 /// Who talks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Caller {
@@ -76,6 +80,14 @@ impl Caller {
                     | Action::LookForBlob
                     | Action::ReceiveBlob
             ),
+        }
+    }
+
+    /// How much the blobs may take that belong to no release, bytes; `None`: all there is.
+    pub(super) fn share(&self) -> Option<u64> {
+        match self {
+            Caller::Own | Caller::Operator => None,
+            Caller::Key(_) => Some(SHARE),
         }
     }
 

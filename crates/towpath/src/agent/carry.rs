@@ -11,7 +11,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::header::CONTENT_LENGTH;
 use hyper::{Method, Response, StatusCode};
 
-use super::blobs::HAVE;
+use super::blobs::{HAVE, SIZE};
 use super::client::{Client, Error, nonsense, whole};
 use crate::id::Digest;
 
@@ -101,7 +101,9 @@ impl Client {
                 progress: progress.clone(),
             });
             let path = format!("/v1/blobs/{digest}?offset={offset}");
-            let sent = self.send(Method::PUT, &path, body.boxed_unsync()).await?;
+            let size = Some((SIZE, total));
+            let body = body.boxed_unsync();
+            let sent = self.send_with(Method::PUT, &path, size, body).await?;
             self.checked(sent).await?;
             Ok(total.saturating_sub(offset))
         };

@@ -315,16 +315,30 @@ impl Client {
         path: &str,
         body: Body,
     ) -> Result<Response<Incoming>, Error> {
+        self.send_with(method, path, None, body).await
+    }
+
+    /// With a number in the head.
+    pub(super) async fn send_with(
+        &self,
+        method: Method,
+        path: &str,
+        number: Option<(&str, u64)>,
+        body: Body,
+    ) -> Result<Response<Incoming>, Error> {
         let stream = self.connect().await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|error| self.broken(error))?;
         tokio::spawn(connection);
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header(HOST, "agent")
-            .body(body);
+            .header(HOST, "agent");
+        if let Some((name, value)) = number {
+            request = request.header(name, value);
+        }
+        let request = request.body(body);
         sender
             .send_request(request.map_err(nonsense)?)
             .await

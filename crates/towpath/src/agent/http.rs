@@ -70,7 +70,7 @@ async fn route(
         Action::LookForBlob => Ok(blobs::look(agent, part.parse().map_err(wrong)?)),
         Action::SendBlob => blobs::send(agent, part.parse().map_err(wrong)?, &query).await,
         Action::ReceiveBlob => {
-            blobs::receive(agent, part.parse().map_err(wrong)?, &query, request).await
+            blobs::receive(agent, caller, part.parse().map_err(wrong)?, &query, request).await
         }
         Action::Logs => logs::answer(&agent.world, &query),
         Action::Exit => Ok(end(agent, End::Exit)),

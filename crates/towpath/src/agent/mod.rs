@@ -189,7 +189,7 @@ fn open(options: Options, store: Store, runtime: PathBuf) -> Result<Agent, Error
         runtime,
         tow: options.tow,
     };
-    let blobs = Blobs::new(&state);
+    let blobs = Blobs::new(&state, Clock::system());
     blobs.tidy();
     blobs.forget_parts(store.clock().wall_ms(), FORGOTTEN_MS);
     let world = World {

@@ -105,7 +105,9 @@ mod tests {
         let mode = |path: &Path, mode| {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
         };
-        [&top, &home.join("bin"), &open].map(|folder| mode(folder, 0o755));
+        for folder in [&top, &home.join("bin"), &open] {
+            mode(folder, 0o755);
+        }
         std::fs::write(home.join("bin/tool"), "").unwrap();
         mode(&home.join("bin/tool"), 0o755);
         mode(&home, 0o700);

@@ -22,8 +22,6 @@ use crate::manifest::Manifest;
 const DOOMED: &str = ".gc-";
 /// As `keep` says by default.
 const KEEP: usize = 5;
-/// A blob comes before the run that wants it; for so long it is left, seconds.
-const FRESH: i64 = 3600;
 /// Folders in folders that are looked into.
 const LEVELS: u32 = 250;
 /// The folder of blobs that are still coming in.
@@ -69,16 +67,12 @@ pub fn garbage(world: &World) -> Result<Collected, Diagnostic> {
         return Err(Diagnostic::error("gc::busy", "a run is under way").note("nothing was removed"));
     }
     let needed = needed(world, &now)?;
-    let stale = |path: &Path| {
-        let changed = std::fs::symlink_metadata(path).map_or(i64::MAX, |found| found.mtime());
-        changed < world.store.clock().wall_ms() / 1000 - FRESH
-    };
     let is_garbage = |kind: &str, path: &Path, name: &str| match kind {
         _ if name.starts_with(DOOMED) => true,
         "build" => !needed.builds.contains(name),
         // What is still coming in has an age of its own.
         "blob" if name == PARTS => false,
-        "blob" => !needed.blobs.contains(name) && stale(path),
+        "blob" => !needed.blobs.contains(name) && !world.blobs.is_fresh(path),
         _ => run_of(name).is_some_and(|run| !needed.backups.contains(&run)),
     };
     let mut removed = Vec::new();
@@ -99,6 +93,19 @@ pub fn garbage(world: &World) -> Result<Collected, Diagnostic> {
         removed,
         kept: needed.releases.into_iter().collect(),
     })
+}
+
+/// What the whole blobs weigh that belong to no release, bytes.
+///
+/// # Errors
+/// When a record cannot be read.
+pub fn of_no_release(world: &World) -> Result<u64, Diagnostic> {
+    let mut needed = BTreeSet::new();
+    for (_, record) in records(world)? {
+        needed.insert(record.tree);
+        needed.extend(record.artifacts.into_values());
+    }
+    Ok(world.blobs.unneeded(&needed))
 }
 
 /// Takes it out of the way, in no time; gives what is to be removed. What cannot be renamed stays.

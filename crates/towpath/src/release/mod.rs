@@ -31,7 +31,7 @@ mod version;
 mod way;
 mod world;
 
-pub use collect::{Collected, Garbage, doom, garbage, remove};
+pub use collect::{Collected, Garbage, doom, garbage, of_no_release, remove};
 pub use executor::{Cancel, Outcome, resume};
 pub use explain::{Explained, ExplainedStep};
 pub use fold::{Ended, Environment, Illegal, Warm, fold};

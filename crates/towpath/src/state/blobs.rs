@@ -1,6 +1,6 @@
 //! Content-addressed files: sources that come in, artifacts that go out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sha2::Digest as _;
 
 use super::Error;
-use super::partial::Partial;
+use super::partial::{Partial, Receivers};
+use super::room::Limit;
+use crate::clock::Clock;
 use crate::id::Digest;
 
 /// The moment of the call, as the file system has it.
@@ -22,21 +24,71 @@ const NOW: rustix::fs::Timespec = rustix::fs::Timespec {
 #[derive(Debug, Clone)]
 pub struct Blobs {
     dir: PathBuf,
-    /// Who receives what, by a number that only the latest has.
-    pub(super) receivers: Receivers,
+    /// Who receives what.
+    receivers: Arc<Mutex<Receivers>>,
+    /// What somebody was about to want, and when by the boot clock, milliseconds: whoever sets the
+    /// wall clock makes nothing older.
+    touched: Arc<Mutex<BTreeMap<Digest, i64>>>,
+    clock: Clock,
 }
 
-/// The latest receiver of each blob that is under way.
-pub(super) type Receivers = Arc<Mutex<BTreeMap<Digest, u64>>>;
+/// A blob comes before the run that wants it; for so long it is left, milliseconds.
+const FRESH: i64 = 3_600_000;
 
 impl Blobs {
-    /// The blobs of the state directory `state`.
+    /// The blobs of the state directory `state`. Those that were written within the last hour
+    /// count as written now.
     #[must_use]
-    pub fn new(state: &Path) -> Blobs {
-        Blobs {
+    pub fn new(state: &Path, clock: Clock) -> Blobs {
+        let blobs = Blobs {
             dir: state.join("blobs"),
-            receivers: Receivers::default(),
+            receivers: Arc::default(),
+            touched: Arc::default(),
+            clock,
+        };
+        for (digest, path) in named(&blobs.dir) {
+            if blobs.is_young(&path) {
+                blobs.touch(digest);
+            }
         }
+        blobs
+    }
+
+    /// Whether somebody may be about to want it.
+    #[must_use]
+    pub fn is_fresh(&self, path: &Path) -> bool {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let digest = name.and_then(|name| name.parse::<Digest>().ok());
+        let touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = digest.and_then(|digest| touched.get(&digest));
+        at.is_some_and(|at| self.clock.boot_ms() - at < FRESH) || self.is_young(path)
+    }
+
+    fn is_young(&self, path: &Path) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        let written = std::fs::symlink_metadata(path).map_or(i64::MAX, |found| found.mtime());
+        written >= (self.clock.wall_ms() - FRESH) / 1000
+    }
+
+    /// Somebody is about to want it.
+    pub(super) fn touch(&self, digest: Digest) {
+        let now = self.clock.boot_ms();
+        let mut touched = self.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        touched.retain(|_, at| now - *at < FRESH);
+        touched.insert(digest, now);
+    }
+
+    /// What has come of blobs that are not whole, bytes each.
+    pub(super) fn parts(&self) -> Vec<(Digest, u64)> {
+        sizes(&self.dir.join("partial"))
+    }
+
+    /// What the whole blobs weigh that are none of `needed`.
+    #[must_use]
+    pub fn unneeded(&self, needed: &BTreeSet<Digest>) -> u64 {
+        let all = sizes(&self.dir).into_iter();
+        let others = all.filter(|(digest, _)| !needed.contains(digest));
+        others.map(|(_, bytes)| super::weight(bytes)).sum()
     }
 
     /// Where it is kept while it comes in from elsewhere.
@@ -54,9 +106,10 @@ impl Blobs {
     /// received it until now does so no longer: its connection is one that broke.
     ///
     /// # Errors
-    /// [`Error::Offset`] when so many have not come; from the file system.
-    pub fn receive(&self, digest: Digest, offset: u64) -> Result<Partial, Error> {
-        Partial::open(self, digest, offset)
+    /// [`Error::Offset`] when so many have not come; [`Error::Room`] and [`Error::Share`] when it
+    /// would be too much, and nothing is kept then; from the file system.
+    pub fn receive(&self, digest: Digest, offset: u64, limit: Limit) -> Result<Partial, Error> {
+        Partial::open(self, digest, offset, limit)
     }
 
     /// Removes what crashes have left. Only while nothing is being written.
@@ -86,7 +139,7 @@ impl Blobs {
         &self.dir
     }
 
-    pub(super) fn receivers(&self) -> std::sync::MutexGuard<'_, BTreeMap<Digest, u64>> {
+    pub(super) fn receivers(&self) -> std::sync::MutexGuard<'_, Receivers> {
         self.receivers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -113,6 +166,7 @@ impl Blobs {
         };
         let path = self.path(digest);
         let flags = rustix::fs::AtFlags::empty();
+        self.touch(digest);
         rustix::fs::utimensat(rustix::fs::CWD, &path, &now, flags).is_ok() && path.is_file()
     }
 
@@ -129,7 +183,7 @@ impl Blobs {
             file,
             path: Some(path),
             hash: sha2::Sha256::new(),
-            dir: self.dir.clone(),
+            blobs: self.clone(),
         })
     }
 }
@@ -146,7 +200,7 @@ pub struct Incoming {
     file: File,
     path: Option<PathBuf>,
     hash: sha2::Sha256,
-    dir: PathBuf,
+    blobs: Blobs,
 }
 
 impl Incoming {
@@ -159,13 +213,14 @@ impl Incoming {
         if expected.is_some_and(|expected| expected != digest) {
             return Err(Error::Digest);
         }
-        let io = |error| Error::Io(self.dir.clone(), error);
+        let io = |error| Error::Io(self.blobs.dir.clone(), error);
         self.file.sync_all().map_err(io)?;
         if let Some(path) = &self.path {
-            std::fs::rename(path, self.dir.join(digest.to_string())).map_err(io)?;
+            std::fs::rename(path, self.blobs.path(digest)).map_err(io)?;
         }
+        sync_dir(&self.blobs.dir).map_err(io)?;
+        self.blobs.touch(digest);
         self.path = None;
-        sync_dir(&self.dir).map_err(io)?;
         Ok(digest)
     }
 }
@@ -209,6 +264,21 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 /// From the file system.
 pub fn sync_dir(dir: &Path) -> std::io::Result<()> {
     File::open(dir)?.sync_all()
+}
+
+/// The files that are named by a digest.
+fn named(dir: &Path) -> impl Iterator<Item = (Digest, PathBuf)> {
+    entries(dir).into_iter().filter_map(|path| {
+        let digest = path.file_name()?.to_str()?.parse().ok()?;
+        Some((digest, path))
+    })
+}
+
+fn sizes(dir: &Path) -> Vec<(Digest, u64)> {
+    let size = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
+    named(dir)
+        .map(|(digest, path)| (digest, size(&path)))
+        .collect()
 }
 
 fn entries(dir: &Path) -> Vec<PathBuf> {

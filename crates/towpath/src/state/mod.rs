@@ -9,6 +9,7 @@ mod blobs;
 mod journal;
 mod partial;
 mod releases;
+mod room;
 
 use std::fmt;
 use std::fs::File;
@@ -24,6 +25,7 @@ pub use blobs::{Blobs, Incoming, sync_dir, write_whole};
 pub use journal::{Entry, Kind, Row};
 pub use partial::Partial;
 pub use releases::StoredRelease;
+pub use room::{Limit, room, weight};
 
 use crate::clock::{Clock, utc};
 
@@ -86,6 +88,16 @@ pub enum Error {
     },
     /// A later connection goes on with it.
     Replaced,
+    /// It would take what is to stay free of the disk.
+    Room {
+        /// So many bytes may still come in.
+        left: u64,
+    },
+    /// It is more than is left to whoever sends it, or than was announced.
+    Share {
+        /// So many bytes may come.
+        left: u64,
+    },
     /// From the database.
     Database(rusqlite::Error),
     /// From the file system.
@@ -125,6 +137,12 @@ impl fmt::Display for Error {
             Error::Offset { offset, have } => {
                 write!(f, "it cannot go on at byte {offset}: {have} have come")
             }
+            Error::Room { left } => write!(
+                f,
+                "{} MiB more may come in, and the rest of the disk is to stay free",
+                left >> 20
+            ),
+            Error::Share { left } => write!(f, "no more than {} MiB of it may come", left >> 20),
             Error::Replaced => f.write_str("a later connection goes on with it"),
             Error::Database(error) => write!(f, "state database: {error}"),
             Error::Io(path, error) => write!(f, "`{}`: {error}", path.display()),
