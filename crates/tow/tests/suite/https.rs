@@ -126,6 +126,49 @@ fn other_listeners(fixture: &mut Fixture) {
     assert_eq!(fixture.status(STAGING).live.unwrap().name, "r2");
 }
 
+/// What plain http answers for a host.
+fn by_name(listen: &str, host: &str) -> String {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(listen).unwrap();
+    let request = format!("GET /version HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// To a release without https on a gateway that has it, and to one with it where there is none.
+#[test]
+fn the_way_back_is_free_whatever_the_gateway_listens_on() {
+    let secure = manifest("tls = \"files\"");
+    let bare = manifest("tls = \"off\"").replace("listen_tls = \"SECURE\"\n", "");
+    let deploy = ["deploy", "-e", STAGING];
+    let mut fixture = Fixture::with(&bare);
+    fixture.tow(&deploy).expect(0);
+    for (manifest, other, told) in [
+        (&secure, "r1", "the gateway keeps https at"),
+        (&bare, "r2", "the gateway keeps no https"),
+    ] {
+        fixture.down(STAGING);
+        fixture.manifest(manifest);
+        fixture.commit();
+        fixture.tow(&deploy).expect(0);
+        let back = ["rollback", other, "-e", STAGING, "--dry-run"];
+        let said = fixture.tow(&back).expect(0);
+        assert!(said.err.contains(told), "{said:?}");
+        let said = fixture.tow(&["rollback", other, "-e", STAGING]).expect(0);
+        assert_eq!(
+            fixture.status(STAGING).live.unwrap().name,
+            other,
+            "{said:?}"
+        );
+        // Nobody is sent to https that is not there;
+        let answer = by_name(&fixture.listen(STAGING), "a.test");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{other}: {answer}");
+    }
+    fixture.down(STAGING);
+}
+
 #[test]
 fn an_issuer_that_does_not_answer_is_told_of_and_not_pestered() {
     let tls = "acme = { directory = \"https://127.0.0.1:9/dir\" }";

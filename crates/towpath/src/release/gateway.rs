@@ -1,5 +1,6 @@
 //! The gateway as one of the environment's processes.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -141,6 +142,10 @@ pub(super) fn tls_of<'a>(world: &World, config: &'a Config) -> Option<&'a Tls> {
     config.tls.as_ref().filter(|_| !world.rehearsal)
 }
 
+fn shown(tls: Option<&str>) -> String {
+    tls.map_or("no https".to_owned(), |tls| format!("https at {tls}"))
+}
+
 /// The listeners belong to the gateway's shim, and cannot be others without closing those there are.
 pub(super) fn keeps_address(
     listen: &str,
@@ -150,8 +155,6 @@ pub(super) fn keeps_address(
     if now.gateway_tls.as_deref() == wanted {
         return Ok(());
     }
-    let shown =
-        |tls: Option<&str>| tls.map_or("no https".to_owned(), |tls| format!("https at {tls}"));
     let text = format!(
         "the gateway has {}, and the manifest wants {}",
         shown(now.gateway_tls.as_deref()),
@@ -163,6 +166,21 @@ pub(super) fn keeps_address(
         ))
         .help("take the environment down and deploy it again: `tow down`");
     Err(Refusal::Refused(diagnostic))
+}
+
+/// What stays of https when `version` wants another than the gateway has.
+pub(super) fn other_https(world: &World, now: &Environment, version: &Version) -> Option<String> {
+    let config = version.config(&world.environment).ok()?;
+    let wanted = tls_of(world, &config).map(|tls| tls.listen.to_string());
+    let has = now.gateway_tls.as_deref();
+    let differs = now.gateway.is_some() && has != wanted.as_deref();
+    differs.then(|| {
+        format!(
+            "the gateway keeps {}, though that release wants {}",
+            shown(has),
+            shown(wanted.as_deref())
+        )
+    })
 }
 
 /// From now on the gateway is kept running; a second call changes nothing.
@@ -279,8 +297,14 @@ async fn any_answers(sockets: &[PathBuf]) -> bool {
 pub(super) fn table_of(world: &World, version: &Version) -> Result<Table, Diagnostic> {
     let config = version.config(&world.environment)?;
     let mut table = version.table(&config);
+    // A release that was gone back to may want another address than the gateway listens on: nobody
+    // is sent where nothing listens.
+    let has = world.environment()?.gateway_tls;
+    let has = has.and_then(|listen| listen.parse::<SocketAddr>().ok());
     table.front = Front {
-        https: tls_of(world, &config).map(|tls| tls.listen.port()),
+        https: has
+            .filter(|_| tls_of(world, &config).is_some())
+            .map(|has| has.port()),
         trust: config.trust.clone(),
     };
     Ok(table)

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::data::steps_of_data;
-use super::gateway::{keeps_address, tls_of};
+use super::gateway::{keeps_address, other_https, tls_of};
 use super::prepare::{self, Prepared};
 use super::version::millis;
 use super::way::admit;
@@ -136,7 +136,7 @@ fn plan(
     }
     let run = RunId(now.last_run + 1);
     let mut taken = taken(now);
-    let mut steps: Vec<Step> = steps_of_gateway(world, now, &config, &mut taken)?
+    let mut steps: Vec<Step> = steps_of_gateway(world, now, &config, operation, &mut taken)?
         .into_iter()
         .collect();
     let builds = if prepared.release.is_none() {
@@ -209,11 +209,15 @@ fn steps_of_gateway(
     world: &World,
     now: &Environment,
     config: &Config,
+    operation: Operation,
     taken: &mut BTreeSet<u16>,
 ) -> Result<Option<Step>> {
     let listen_tls = tls_of(world, config).map(|tls| tls.listen.to_string());
-    if let Some(listen) = &now.gateway {
-        return keeps_address(listen, now, listen_tls.as_deref()).map(|()| None);
+    match &now.gateway {
+        // The way back has to be free: the gateway goes on where it listens.
+        Some(_) if operation == Operation::Rollback => return Ok(None),
+        Some(listen) => return keeps_address(listen, now, listen_tls.as_deref()).map(|()| None),
+        None => {}
     }
     let listen = match config.listen.filter(|_| !world.rehearsal) {
         Some(listen) => listen,
@@ -456,10 +460,15 @@ pub fn price(world: &World, now: &Environment, plan: &Plan) -> String {
         "cold: it is launched and becomes ready first"
     };
     let schema = schemas(world, plan);
+    let https = plan
+        .new
+        .as_ref()
+        .and_then(|new| other_https(world, now, new));
     format!(
-        "{} -> {}, {how}; {schema}; rows written since stay",
+        "{} -> {}, {how}; {schema}; rows written since stay{}",
         name(plan.old.as_ref()),
-        name(plan.new.as_ref())
+        name(plan.new.as_ref()),
+        https.map(|https| format!("; {https}")).unwrap_or_default()
     )
 }
 
