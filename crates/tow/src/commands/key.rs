@@ -76,12 +76,15 @@ pub async fn key(cli: &Cli, arguments: &Key) -> Ending {
 }
 
 /// Takes the line with `mark` out, and puts in what standard input holds: beside, and renamed, and
-/// from what stands there, so that whatever breaks leaves every other line as it was.
+/// from what stands there, so that whatever breaks leaves every other line as it was. Where the file
+/// is a link, that is done to what it leads to, beside that: the link is somebody's arrangement.
 fn edit(mark: &str) -> String {
-    let (file, beside) = ("authorized_keys", "authorized_keys.towpath");
     format!(
-        "sh -c 'set -e; umask 077; mkdir -p \"$HOME/.ssh\"; cd \"$HOME/.ssh\"; touch {file}; \
-         grep -v \" {mark}$\" {file} > {beside} || test $? = 1; cat >> {beside}; mv {beside} {file}'"
+        "sh -c 'set -e; umask 077; mkdir -p \"$HOME/.ssh\"; cd \"$HOME/.ssh\"; \
+         file=$(readlink -f authorized_keys) && touch \"$file\" && test -f \"$file\" || \
+         {{ echo \"authorized_keys is no file, and no link to one that can be changed\" >&2; exit 1; }}; \
+         cp -p \"$file\" \"$file.towpath\"; grep -v \" {mark}$\" \"$file\" > \"$file.towpath\" || test $? = 1; \
+         cat >> \"$file.towpath\"; mv \"$file.towpath\" \"$file\"'"
     )
 }
 

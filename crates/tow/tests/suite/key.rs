@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
@@ -285,4 +286,50 @@ fn a_key_deploys_its_environment_from_a_ci_and_does_nothing_else() {
         "ssh-ed25519 AAAAOther ana\n"
     );
     linked.tow(&["down", "-e", STAGING]).expect(0);
+}
+
+#[test]
+fn keys_behind_a_link_are_changed_where_they_are() {
+    let linked = Linked::new();
+    let folder = linked.dir.join("root/home/.ssh");
+    let kept = linked.dir.join("root/kept");
+    for dir in [&folder, &kept] {
+        fs::create_dir_all(dir).unwrap();
+    }
+    let (link, file) = (folder.join("authorized_keys"), kept.join("keys"));
+    let other = "ssh-ed25519 AAAAOther ana\n";
+    fs::write(&file, other).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    std::os::unix::fs::symlink("../../kept/keys", &link).unwrap();
+    let named = |verb| ["server", "key", verb, "-e", STAGING, "--name", "ci"];
+    told(&linked, &named("add"), PUBLIC).expect(0);
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(
+        text.starts_with(other) && text.lines().count() == 2,
+        "{text}"
+    );
+    assert_eq!(
+        fs::read_link(&link).unwrap().to_str(),
+        Some("../../kept/keys")
+    );
+    let mode = fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+    told(&linked, &named("remove"), "").expect(0);
+    assert_eq!(fs::read_to_string(&file).unwrap(), other);
+    assert_eq!(
+        fs::read_dir(&kept).unwrap().count(),
+        1,
+        "something is left beside"
+    );
+
+    for nowhere in ["../../nowhere/keys", "../../kept"] {
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(nowhere, &link).unwrap();
+        let said = told(&linked, &named("add"), PUBLIC).expect(1);
+        assert!(
+            said.err.contains("no link to one that can be changed"),
+            "{said:?}"
+        );
+        assert_eq!(fs::read_link(&link).unwrap().to_str(), Some(nowhere));
+    }
 }
