@@ -294,3 +294,42 @@ fn a_gateway_whose_address_comes_up_late_is_started_then() {
     fixture.down(STAGING);
     fixture.down(PRODUCTION);
 }
+
+/// `first` says that it starts, and is not ready before a second has gone by; `second` needs it.
+const NEEDS: &str = r#"
+app = "fixture"
+promote = ["staging"]
+services.second = { role = "worker", run = "APP worker", env = { DATA = "DATA" }, needs = ["first"] }
+[services.first]
+role = "worker"
+run = "sh -c 'echo start 1 first >> $DATA/worker; sleep 1; echo tick 1 >> $DATA/worker; echo is ready; exec sleep 1000'"
+env = { DATA = "DATA" }
+ready = { log = "is ready", every = "20ms" }
+[environments.staging]
+"#;
+
+#[test]
+fn after_a_reboot_a_service_starts_after_what_it_needs() {
+    let fixture = Fixture::with(NEEDS);
+    fixture.tow(&["deploy", "-e", STAGING]).expect(0);
+    let boot = Boot::start(&fixture);
+    next_agent(&fixture, STAGING, 0);
+    drop(boot);
+    agents(&states(&fixture))
+        .into_iter()
+        .for_each(machine::kill);
+    let state = fixture.state(STAGING);
+    machine::sweep(&states(&fixture), &state);
+    fs::write(state.join("boot-id"), "another boot").unwrap();
+    fs::remove_file(fixture.data("worker")).unwrap();
+    let boot = Boot::start(&fixture);
+    let text = until("both have started", || {
+        let text = fs::read_to_string(fixture.data("worker")).unwrap_or_default();
+        let starts = text.lines().filter(|line| line.starts_with("start"));
+        (starts.count() == 2).then_some(text)
+    });
+    let lines: Vec<&str> = text.lines().take(2).collect();
+    assert_eq!(lines, ["start 1 first", "tick 1"], "{text}");
+    drop(boot);
+    fixture.down(STAGING);
+}

@@ -1,7 +1,9 @@
 //! What a starting agent finds running, and what it makes of it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use super::turn;
 use crate::diagnostic::Diagnostic;
 use crate::id::InstanceId;
 use crate::release::{
@@ -14,7 +16,7 @@ use crate::state::write_whole;
 ///
 /// # Errors
 /// When the journal cannot be read, or a version of it not be resolved.
-pub(super) async fn adopt(world: &World) -> Result<(), Diagnostic> {
+pub(super) async fn adopt(world: &Arc<World>) -> Result<(), Diagnostic> {
     let now = world.environment()?;
     let (wanted, known) = (wanted(&now), known(world, &now)?);
     for id in world.supervisor.known() {
@@ -27,14 +29,16 @@ pub(super) async fn adopt(world: &World) -> Result<(), Diagnostic> {
             let _ = world.supervisor.stop(&id, None).await;
         }
     }
-    forget_ends(world, &wanted);
+    let is_reboot = forget_ends(world, &wanted);
     for version in versions(&now) {
-        for (id, process) in
-            version.processes(&world.environment, world.supervisor.places(), world.user)?
-        {
-            if wanted.contains(&id) {
-                world.supervisor.tend(process);
-            }
+        let mut processes =
+            version.processes(&world.environment, world.supervisor.places(), world.user)?;
+        processes.retain(|id, _| wanted.contains(id));
+        match is_reboot {
+            true => turn::start(world, version, processes)?,
+            false => processes
+                .into_values()
+                .for_each(|process| world.supervisor.tend(process)),
         }
     }
     if let Some(listen) = &now.gateway {
@@ -47,12 +51,12 @@ pub(super) async fn adopt(world: &World) -> Result<(), Diagnostic> {
 }
 
 /// On another boot of the machine than the last agent's, how instances ended is no longer of any
-/// account: the machine went down around them, in whatever order.
-fn forget_ends(world: &World, wanted: &BTreeSet<InstanceId>) {
+/// account: the machine went down around them, in whatever order. Says whether it is another boot.
+fn forget_ends(world: &World, wanted: &BTreeSet<InstanceId>) -> bool {
     let path = world.state().join("boot-id");
     let boot = world.store.clock().boot_id();
     if std::fs::read_to_string(&path).is_ok_and(|last| last == boot) {
-        return;
+        return false;
     }
     let places = world.supervisor.places();
     for id in wanted {
@@ -60,6 +64,7 @@ fn forget_ends(world: &World, wanted: &BTreeSet<InstanceId>) {
     }
     // Where it cannot be written, on a full disk, the next agent forgets once more.
     let _ = write_whole(&path, boot.as_bytes());
+    true
 }
 
 /// The number of the run that launched an instance, from its id.
@@ -119,7 +124,7 @@ fn known(world: &World, now: &Environment) -> Result<BTreeSet<InstanceId>, Diagn
 
 /// Instances that should run now. Of the run under way, what it has finished starting counts, and
 /// what it has begun to stop does not: the rest is its own to go on with.
-fn wanted(now: &Environment) -> BTreeSet<InstanceId> {
+pub(super) fn wanted(now: &Environment) -> BTreeSet<InstanceId> {
     let mut wanted = BTreeSet::new();
     if let Some(live) = &now.live {
         wanted.extend(live.instances.iter().map(|instance| instance.id.clone()));

@@ -23,6 +23,7 @@ mod releases;
 pub mod routes;
 mod runs;
 mod status;
+mod turn;
 mod user;
 
 use std::fmt;
