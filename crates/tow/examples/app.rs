@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stdout)] // its output is what is tested
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -151,6 +152,8 @@ fn answer(web: &Web, method: &str, path: &str, body: &str) -> (u16, String) {
         ("GET", "/health") => (200, "well".to_owned()),
         ("GET", "/version") => (200, web.version.clone()),
         ("GET", "/count") => (200, lines().to_string()),
+        ("GET", "/workers") => (200, workers()),
+        ("GET", path) if path.starts_with("/write/") => found(&path["/write/".len()..]),
         ("POST", "/write") => match write(web, body) {
             Ok(()) => (201, String::new()),
             Err(error) => (500, error.to_string()),
@@ -173,6 +176,30 @@ fn write(web: &Web, id: &str) -> std::io::Result<()> {
         .map_err(|_| std::io::Error::other("poisoned"))?;
     line(&mut file, id)?;
     file.sync_data()
+}
+
+/// How often a write is there.
+fn found(id: &str) -> (u16, String) {
+    let text = std::fs::read_to_string(data("writes")).unwrap_or_default();
+    match text.lines().filter(|line| *line == id).count() {
+        0 => (404, String::new()),
+        count => (200, format!("{{\"count\": {count}}}")),
+    }
+}
+
+/// How many workers there were, and how many of them worked while a later one did.
+fn workers() -> String {
+    let text = std::fs::read_to_string(data("worker")).unwrap_or_default();
+    let (mut now, mut starts, mut doubled) = ("", 0, BTreeSet::new());
+    for line in text.lines() {
+        let mut words = line.split(' ');
+        match (words.next(), words.next()) {
+            (Some("start"), Some(pid)) => (now, starts) = (pid, starts + 1),
+            (Some("tick"), Some(pid)) if pid != now => drop(doubled.insert(pid)),
+            _ => {}
+        }
+    }
+    format!("{{\"doubled\": {}, \"all\": {starts}}}", doubled.len())
 }
 
 fn lines() -> usize {

@@ -4,9 +4,11 @@
 //! are; `channels/N`, what each connection was called with; `bytes/N`, how much went in and out of
 //! it; and what is to go wrong, if anything: `cut` (lines of connection, direction and byte after which
 //! the link is cut), `refuse` (what to say instead of connecting), `say` (what the far side says).
+//! With `-L` it carries connections, as ssh does.
 
 use std::fs;
 use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc::{Sender, channel};
@@ -16,6 +18,9 @@ fn main() -> ExitCode {
     let link = PathBuf::from(std::env::var_os("TOWPATH_TEST_LINK").unwrap_or_default());
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let number = number(&link, &arguments.join("\n"));
+    if let Some(at) = arguments.iter().position(|argument| argument == "-L") {
+        return forward(&arguments[at + 1]);
+    }
     if let Ok(text) = fs::read(link.join("refuse")) {
         let _ = std::io::stderr().write_all(&text);
         return ExitCode::from(255);
@@ -27,6 +32,32 @@ fn main() -> ExitCode {
     let remote = arguments.last().cloned().unwrap_or_default();
     let forced = fs::read_to_string(link.join("forced")).ok();
     connect(&link, number, &forced.unwrap_or(remote))
+}
+
+/// `-L HERE:THERE`, both with a port: the server is this machine. Ends when it is killed.
+fn forward(ends: &str) -> ExitCode {
+    let parts: Vec<&str> = ends.split(':').collect();
+    let [here, from, there, to] = parts.as_slice() else {
+        return ExitCode::from(255);
+    };
+    let Ok(listener) = TcpListener::bind(format!("{here}:{from}")) else {
+        return ExitCode::from(255);
+    };
+    for near in listener.incoming().flatten() {
+        if let Ok(far) = TcpStream::connect(format!("{there}:{to}")) {
+            let ends = (near.try_clone(), far.try_clone());
+            if let (Ok(near_too), Ok(far_too)) = ends {
+                thread::spawn(move || pass(near, far));
+                thread::spawn(move || pass(far_too, near_too));
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream) {
+    let _ = std::io::copy(&mut from, &mut to);
+    let _ = to.shutdown(Shutdown::Write);
 }
 
 /// As a server would: the first line, and the rest as an answer to what it is told.

@@ -298,7 +298,7 @@ pub mod commands {
 
     #[derive(Args)]
     #[command(
-        after_help = "Examples:\n  tow rehearse\n  tow rehearse --prove\n  tow rehearse --sabotage skip-drain"
+        after_help = "Examples:\n  tow rehearse\n  tow rehearse --prove\n  tow rehearse --sabotage skip-drain\n  tow rehearse --servers\n  tow rehearse --servers production=deploy@spare.example.com"
     )]
     pub struct Rehearse {
         /// Plant a fault, to see that it is found: the rehearsal must fail.
@@ -322,6 +322,9 @@ pub mod commands {
         /// Leave out running the source tree first.
         #[arg(long)]
         pub skip_local: bool,
+        /// Rehearse on servers: those that the manifest names, and what is said here instead.
+        #[arg(long, value_name = "ENV=USER@HOST", num_args = 0.., value_delimiter = ',')]
+        pub servers: Option<Vec<String>>,
         /// Print JSON.
         #[arg(long)]
         pub json: bool,
@@ -431,6 +434,9 @@ pub mod commands {
         pub dir: PathBuf,
         #[arg(long)]
         pub rehearsal: bool,
+        /// Seconds that it outlives what it hears last; everything goes with it then.
+        #[arg(long, requires = "rehearsal")]
+        pub lasts: Option<u64>,
     }
 
     #[derive(Args)]
@@ -447,6 +453,15 @@ pub mod commands {
         /// Name of the key that dials.
         #[arg(long, requires = "only")]
         pub key: Option<String>,
+        /// Name of the rehearsal that the environment is of.
+        #[arg(long, requires = "lasts", conflicts_with = "only")]
+        pub rehearsal: Option<String>,
+        /// Seconds that its agent outlives what it hears last.
+        #[arg(long)]
+        pub lasts: Option<u64>,
+        /// Make the environment where it is not there.
+        #[arg(long, requires = "rehearsal")]
+        pub begins: bool,
     }
 
     #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -10,7 +10,7 @@ use towpath::agent::{Client, ClientError, socket};
 use towpath::diagnostic::Diagnostic;
 
 use crate::link;
-use crate::place::Place;
+use crate::place::{Place, Rehearsal};
 
 /// A starting agent may first have to adopt, and to replace a gateway.
 const COMES_UP: Duration = Duration::from_secs(30);
@@ -50,7 +50,7 @@ async fn own_agent(place: &Place) -> Result<Client, Trouble> {
             &place.app.name,
             &place.environment,
             &place.state,
-            place.rehearsal,
+            &place.rehearsal,
         )
     };
     let mut child = start()?;
@@ -82,7 +82,7 @@ pub fn start(
     app: &str,
     environment: &str,
     state: &Path,
-    rehearsal: bool,
+    rehearsal: &Rehearsal,
 ) -> Result<Child, Trouble> {
     let log = state.join("agent.log");
     let failed = |error: &dyn std::fmt::Display| Trouble {
@@ -92,14 +92,25 @@ pub fn start(
             format!("the agent of {environment}: {error}"),
         ),
     };
-    std::fs::create_dir_all(state).map_err(|error| failed(&error))?;
+    // A rehearsal's is made by whoever begins it; one that is gone is not to come back.
+    if !matches!(rehearsal, Rehearsal::There(_)) {
+        std::fs::create_dir_all(state).map_err(|error| failed(&error))?;
+    }
     let out = std::fs::File::create(&log).map_err(|error| failed(&error))?;
     let exe = std::env::current_exe().map_err(|error| failed(&error))?;
     let mut command = Command::new(exe);
     command
         .arg("agent")
         .args(["--app", app, "--environment", environment, "--dir"]);
-    command.arg(state).args(rehearsal.then_some("--rehearsal"));
+    command.arg(state);
+    match rehearsal {
+        Rehearsal::None => {}
+        Rehearsal::Here => drop(command.arg("--rehearsal")),
+        Rehearsal::There(there) => {
+            let lasts = there.lasts.to_string();
+            command.args(["--rehearsal", "--lasts", &lasts]);
+        }
+    }
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())

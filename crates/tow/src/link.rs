@@ -11,7 +11,7 @@ use towpath::config::Server;
 use towpath::link::{Manner, Preface, Route, Skew, Ssh};
 use towpath::supervise::Places;
 
-use crate::place::Place;
+use crate::place::{Place, Rehearsal};
 use crate::{out, version};
 
 /// How long a link that broke is tried again, where nothing else is said.
@@ -36,6 +36,10 @@ pub async fn agent(place: &Place, server: &Server, any_version: bool) -> Result<
             ssh: ssh(server),
             app: place.app.name.clone(),
             environment: place.environment.clone(),
+            rehearsal: match &place.rehearsal {
+                Rehearsal::There(rehearsal) => Some(rehearsal.clone()),
+                Rehearsal::None | Rehearsal::Here => None,
+            },
         },
         any_version,
         patience: patience(),
@@ -49,8 +53,8 @@ pub async fn agent(place: &Place, server: &Server, any_version: bool) -> Result<
     Ok(client)
 }
 
-/// Seconds, in `TOWPATH_PATIENCE`.
-fn patience() -> Duration {
+/// How long a link that broke is tried again: seconds, in `TOWPATH_PATIENCE`.
+pub fn patience() -> Duration {
     let said = std::env::var("TOWPATH_PATIENCE").ok();
     let seconds = said.and_then(|text| text.parse().ok());
     seconds.map_or(PATIENCE, Duration::from_secs)

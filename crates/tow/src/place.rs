@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use towpath::agent::api::Trouble;
 use towpath::config::Server;
 use towpath::diagnostic::{Diagnostic, Report};
+use towpath::link;
 use towpath::manifest::Manifest;
 use towpath::manifest::form::is_name;
 
@@ -35,8 +36,20 @@ pub struct Place {
     pub state: PathBuf,
     /// The machine, where it is another.
     pub server: Option<Server>,
-    /// Whether its agent takes planted faults.
-    pub rehearsal: bool,
+    /// Whether it is a rehearsal's.
+    pub rehearsal: Rehearsal,
+}
+
+/// Whether an environment is a rehearsal's, whose agent takes planted faults.
+#[derive(Debug, Clone, Default)]
+pub enum Rehearsal {
+    /// It is the real one.
+    #[default]
+    None,
+    /// It is on this machine.
+    Here,
+    /// It is on a server, beside the real one.
+    There(link::Rehearsal),
 }
 
 /// Exit code 3, with what is wrong.
@@ -148,7 +161,7 @@ impl App {
             environment: environment.to_owned(),
             state,
             server,
-            rehearsal: false,
+            rehearsal: Rehearsal::None,
         })
     }
 }

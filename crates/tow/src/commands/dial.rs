@@ -12,10 +12,11 @@ use towpath::agent::api::Trouble;
 use towpath::agent::dial::{self, Absent, Wanted};
 use towpath::link::{Preface, Refused};
 
-use super::Ending;
+use super::{Ending, rehearsals};
 use crate::cli::Cli;
 use crate::cli::commands::{Dial, Only};
-use crate::{connect, place, version};
+use crate::place::{self, Rehearsal};
+use crate::{connect, version};
 
 /// A boot unit brings an agent back within this; one that becomes another build is away for less.
 const COMES_BACK: Duration = Duration::from_secs(2);
@@ -31,6 +32,7 @@ pub async fn dial(cli: &Cli, arguments: &Dial) -> Ending {
         key: arguments
             .only
             .map(|Only::Deploy| arguments.key.clone().unwrap_or_default()),
+        rehearsal: rehearsals::of(arguments)?,
     };
     let tow = std::env::current_exe().unwrap_or_default();
     let input = file(std::io::stdin().as_fd())?;
@@ -70,7 +72,10 @@ type Reached = (tokio::net::UnixStream, Preface);
 
 /// The agent, which is started where that is this user's to do and nobody else does.
 async fn reach(cli: &Cli, wanted: &Wanted) -> Result<Reached, Absent> {
-    let state = dial::find(&states(cli, wanted))?;
+    let state = match &wanted.rehearsal {
+        Some(rehearsal) => dial::find(&[rehearsals::state(cli, wanted, rehearsal)])?,
+        None => dial::find(&states(cli, wanted))?,
+    };
     let began = Instant::now();
     let mut child: Option<Child> = None;
     loop {
@@ -88,7 +93,7 @@ async fn reach(cli: &Cli, wanted: &Wanted) -> Result<Reached, Absent> {
         if waited > COMES_BACK && !own || waited > COMES_UP {
             return Err(absent);
         }
-        if own && waited > grace(&state) && !is_starting(&mut child) {
+        if own && waited > grace(wanted, &state) && !is_starting(&mut child) {
             child = Some(start(wanted, &state).ok_or(absent)?);
         }
         sleep(Duration::from_millis(20)).await;
@@ -96,9 +101,9 @@ async fn reach(cli: &Cli, wanted: &Wanted) -> Result<Reached, Absent> {
 }
 
 /// Where a boot unit may be at it, it is waited for.
-fn grace(state: &Path) -> Duration {
+fn grace(wanted: &Wanted, state: &Path) -> Duration {
     let ran_before = state.join("state.db").exists();
-    if ran_before {
+    if ran_before && wanted.rehearsal.is_none() {
         COMES_BACK
     } else {
         Duration::ZERO
@@ -111,7 +116,9 @@ fn is_starting(child: &mut Option<Child>) -> bool {
 }
 
 fn start(wanted: &Wanted, state: &Path) -> Option<Child> {
-    connect::start(&wanted.app, &wanted.environment, state, false).ok()
+    let rehearsal = wanted.rehearsal.clone();
+    let rehearsal = rehearsal.map_or(Rehearsal::None, Rehearsal::There);
+    connect::start(&wanted.app, &wanted.environment, state, &rehearsal).ok()
 }
 
 /// Where the state may be: where it was said to be, else the machine's, else this user's.

@@ -1,6 +1,7 @@
 //! The processes that Towpath starts itself.
 
 use std::os::unix::process::CommandExt;
+use std::time::Duration;
 
 use rustix::fs::Mode;
 use towpath::agent::api::Trouble;
@@ -61,6 +62,7 @@ pub async fn agent(arguments: &Serve) -> Ending {
         tow,
         version: version().to_owned(),
         rehearsal: arguments.rehearsal,
+        lasts: arguments.lasts.map(Duration::from_secs),
     };
     match serve(options).await {
         Ok(End::Exit) => Ok(0),

@@ -9,6 +9,7 @@ mod key;
 mod local;
 mod look;
 mod plan;
+mod rehearsals;
 mod rehearse;
 mod server;
 mod setup;

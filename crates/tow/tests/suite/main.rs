@@ -26,6 +26,7 @@ mod load;
 mod looking;
 mod machine;
 mod room;
+mod rehearse;
 mod setup;
 mod snapshot;
 #[allow(dead_code)]

@@ -10,7 +10,7 @@ use tokio::net::UnixStream;
 
 use super::{Client, ClientError, api, caller};
 use crate::diagnostic::Diagnostic;
-use crate::link::{PROTOCOL, Platform, Preface, Refused};
+use crate::link::{PROTOCOL, Platform, Preface, Refused, Rehearsal};
 use crate::supervise::Places;
 
 /// An environment of this machine, as somebody asks for it.
@@ -22,6 +22,8 @@ pub struct Wanted {
     pub environment: String,
     /// The key that asks, when it is one that may only deploy.
     pub key: Option<String>,
+    /// The rehearsal that the environment is of, where it is not the real one.
+    pub rehearsal: Option<Rehearsal>,
 }
 
 /// Connects to an agent's socket; as a key to one for keys.
@@ -158,6 +160,13 @@ impl Absent {
             app, environment, ..
         } = wanted;
         let diagnostic = match self {
+            Absent::Environment if wanted.rehearsal.is_some() => {
+                let text = format!("the server has no rehearsal of {environment} any more");
+                Diagnostic::error("link::no-rehearsal", text)
+                    .note("its agent ends, and takes everything with it, when it hears nothing for a while")
+                    .note("the environment itself was not touched")
+                    .help("rehearse again")
+            }
             Absent::Environment => {
                 let text = format!("the server has no environment `{environment}` of `{app}`");
                 Diagnostic::error("link::not-set-up", text)

@@ -26,6 +26,7 @@ pub(super) async fn answer(
     caller: Caller,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
+    agent.heard.now();
     let answered = route(&agent, &caller, request).await;
     Ok(answered.unwrap_or_else(|failure| failure.response()))
 }

@@ -18,6 +18,7 @@ pub mod dial;
 mod http;
 mod jobs;
 mod logs;
+mod passing;
 mod patience;
 mod releases;
 pub mod routes;
@@ -74,6 +75,9 @@ pub struct Options {
     pub version: String,
     /// Whether planted faults are accepted.
     pub rehearsal: bool,
+    /// For a rehearsal on a server: how long it outlives what it hears last. It takes everything
+    /// with it then.
+    pub lasts: Option<Duration>,
 }
 
 /// Why an agent ended.
@@ -119,6 +123,9 @@ pub enum End {
 pub(crate) struct Agent {
     world: Arc<World>,
     runs: Arc<Runs>,
+    heard: passing::Heard,
+    /// Whether its state goes with it.
+    passes: bool,
     end: Mutex<Option<End>>,
     ends: Notify,
 }
@@ -148,6 +155,7 @@ fn narrow(socket: &Path) -> PathBuf {
 pub async fn serve(options: Options) -> Result<End, Error> {
     reap_inherited();
     let runtime = Places::runtime_of(&options.state);
+    let (lasts, passes) = (options.lasts, options.lasts.is_some());
     let access = Access::of_this_machine();
     let store = Store::open(&options.state, Clock::system()).map_err(Error::State)?;
     // With the lease only: the agent before removes the runtime folder when it finds it empty.
@@ -163,12 +171,18 @@ pub async fn serve(options: Options) -> Result<End, Error> {
     tokio::spawn(certificates::keep(agent.world.clone()));
     let jobs = jobs::Jobs::new(agent.world.clone());
     tokio::spawn(jobs.keep(agent.runs.clone()));
+    if let Some(lasts) = lasts {
+        tokio::spawn(passing::watch(agent.clone(), lasts));
+    }
     let end = accept(&agent, listeners, access).await;
     for path in [&path, &narrow(&path)] {
         let _ = std::fs::remove_file(path);
     }
     // Not where anything still runs: the sockets of shims are in it.
     let _ = std::fs::remove_dir(&runtime);
+    if passes {
+        passing::remove(&agent.world.state()).await;
+    }
     Ok(end)
 }
 
@@ -208,6 +222,8 @@ fn open(options: Options, store: Store, runtime: PathBuf) -> Result<Agent, Error
     Ok(Agent {
         world: Arc::new(world),
         runs: Arc::default(),
+        heard: passing::Heard::default(),
+        passes: options.lasts.is_some(),
         end: Mutex::default(),
         ends: Notify::new(),
     })
@@ -285,6 +301,9 @@ async fn accept(
             Some(_) = talks.join_next() => {}
         }
     };
+    if agent.passes && end == End::Exit {
+        passing::set_aside(&agent.world);
+    }
     // Who comes now is to find nobody, rather than to wait.
     drop(listeners);
     // Who told it to end is still to hear that it does; who follows a log is not waited for.

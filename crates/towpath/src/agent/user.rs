@@ -12,6 +12,9 @@ use crate::id::Digest;
 const FIRST: u32 = 61_184;
 const COUNT: u32 = 4_336;
 
+/// Where the environments of a machine are.
+const MACHINE: &str = "/var/lib/towpath";
+
 /// A folder that the services' user cannot pass through.
 #[derive(Debug)]
 pub(super) struct Closed(pub PathBuf);
@@ -47,11 +50,10 @@ fn kept(state: &Path) -> Option<u32> {
 }
 
 fn choose(state: &Path) -> u32 {
-    let beside = state
-        .parent()
-        .and_then(|apps| apps.parent())
-        .into_iter()
-        .flat_map(folders);
+    let apps = state.parent().and_then(|app| app.parent());
+    // Those of a rehearsal must not be those of a real environment either, which lie elsewhere.
+    let all = apps.into_iter().chain([Path::new(MACHINE)]);
+    let beside = all.flat_map(folders);
     let taken: BTreeSet<u32> = beside
         .flat_map(|app| folders(&app))
         .filter_map(|state| owner(&state))

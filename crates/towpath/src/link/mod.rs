@@ -17,7 +17,7 @@ mod ssh;
 pub use channel::Channel;
 pub use fault::Fault;
 pub use preface::{Malformed, Platform, Preface, Refused, Skew};
-pub use ssh::{Manner, Route, Ssh};
+pub use ssh::{Manner, Rehearsal, Route, Ssh};
 
 /// What this build speaks. It grows by one with every minor version that changes the API; builds
 /// that are one apart work together.

@@ -1,6 +1,7 @@
 //! The `ssh` program, and how it is called.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -17,10 +18,9 @@ pub(super) const NO_PROGRAM: i32 = 127;
 
 /// What always goes with it. What a person has in their configuration for this host counts too, but
 /// for what would get between: commands, terminals, forwarding.
-const OPTIONS: [&str; 9] = [
+const OPTIONS: [&str; 8] = [
     "RemoteCommand=none",
     "RequestTTY=no",
-    "ClearAllForwardings=yes",
     "PermitLocalCommand=no",
     "LogLevel=ERROR",
     "ConnectTimeout=10",
@@ -28,6 +28,9 @@ const OPTIONS: [&str; 9] = [
     "ServerAliveCountMax=3",
     "EscapeChar=none",
 ];
+
+/// Not even what is asked for on the command line.
+const FORWARDS_NOTHING: &str = "ClearAllForwardings=yes";
 
 /// How ssh is called on this machine.
 #[derive(Debug, Clone)]
@@ -87,6 +90,20 @@ pub struct Route {
     pub app: String,
     /// The environment.
     pub environment: String,
+    /// The rehearsal that it is of, where it is not the real one.
+    pub rehearsal: Option<Rehearsal>,
+}
+
+/// A rehearsal on a server: its environments have a folder of their own there, and agents that take
+/// planted faults. Nothing of the real ones is reached that way.
+#[derive(Debug, Clone)]
+pub struct Rehearsal {
+    /// Its name, which is the folder's.
+    pub name: String,
+    /// How long its agents outlive what they hear last; seconds.
+    pub lasts: u64,
+    /// Whether the folder is made where it is not there.
+    pub begins: bool,
 }
 
 impl Ssh {
@@ -94,6 +111,33 @@ impl Ssh {
     /// Its standard streams are pipes; it is killed when it is dropped.
     #[must_use]
     pub fn command(&self, remote: &str) -> Command {
+        let mut command = self.base();
+        command.args(["-o", FORWARDS_NOTHING]);
+        if let Some(sockets) = &self.manner.sockets {
+            let mut path = OsString::from("ControlPath=");
+            path.push(sockets.join("%C"));
+            command.args(["-o", "ControlMaster=auto", "-o", "ControlPersist=60", "-o"]);
+            command.arg(path);
+        }
+        self.name(&mut command);
+        command.arg(remote);
+        command
+    }
+
+    /// ssh, about to listen on `here`, and to carry each connection to the address `there` as the
+    /// server sees it. On a connection of its own: what else is said must not wait behind a load.
+    #[must_use]
+    pub fn forward(&self, here: SocketAddr, there: SocketAddr) -> Command {
+        let mut command = self.base();
+        command.args(["-o", "ControlMaster=no", "-o", "ControlPath=none"]);
+        command.args(["-o", "ExitOnForwardFailure=yes", "-N", "-L"]);
+        command.arg(format!("{here}:{there}"));
+        self.name(&mut command);
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn base(&self) -> Command {
         let mut command = Command::new(&self.manner.program);
         for option in OPTIONS {
             command.args(["-o", option]);
@@ -101,19 +145,6 @@ impl Ssh {
         if !self.manner.interactive {
             command.args(["-o", "BatchMode=yes"]);
         }
-        if let Some(sockets) = &self.manner.sockets {
-            let mut path = OsString::from("ControlPath=");
-            path.push(sockets.join("%C"));
-            command.args(["-o", "ControlMaster=auto", "-o", "ControlPersist=60", "-o"]);
-            command.arg(path);
-        }
-        if let Some(port) = self.server.port {
-            command.arg("-p").arg(port.to_string());
-        }
-        if let Some(user) = &self.server.user {
-            command.arg("-l").arg(user);
-        }
-        command.arg("--").arg(&self.server.host).arg(remote);
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -121,12 +152,31 @@ impl Ssh {
             .kill_on_drop(true);
         command
     }
+
+    fn name(&self, command: &mut Command) {
+        if let Some(port) = self.server.port {
+            command.arg("-p").arg(port.to_string());
+        }
+        if let Some(user) = &self.server.user {
+            command.arg("-l").arg(user);
+        }
+        command.arg("--").arg(&self.server.host);
+    }
 }
 
 impl Route {
     /// What runs over there. Quoted so that every login shell passes it on to `sh` as it stands.
     pub(super) fn remote(&self) -> String {
-        remote(&self.app, &self.environment, "")
+        let more = self.rehearsal.as_ref().map(|rehearsal| {
+            let Rehearsal {
+                name,
+                lasts,
+                begins,
+            } = rehearsal;
+            let begins = if *begins { " --begins" } else { "" };
+            format!(" --rehearsal {name} --lasts {lasts}{begins}")
+        });
+        remote(&self.app, &self.environment, &more.unwrap_or_default())
     }
 
     /// What runs over there for the key `name`, whatever it asks for.

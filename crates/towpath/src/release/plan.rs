@@ -49,6 +49,9 @@ pub enum Sabotage {
     SkipDrain,
     /// The old workers go on beside the new.
     DoubleWorker,
+    /// Going back puts the backup back that was made before the version that goes: as deployers do
+    /// that go back by restoring.
+    PutBack,
 }
 
 /// What a run is going to do: decided before anything is touched, never changed afterwards.

@@ -1,14 +1,15 @@
 //! `tow rehearse`: the whole way of a release, there and back, in a scratch folder and under the
 //! load that the application declares.
 //!
-//! Local, staging and production are three agents with states of their own; what crosses between
-//! them crosses as it would between machines. The rehearsal passes only if every request was
+//! Local, staging and production are three agents with states of their own, on this machine or on
+//! servers; what crosses between them crosses as it would between machines. The rehearsal passes only if every request was
 //! answered, every acknowledged write is found once, every number the application counts itself is
 //! zero, the way back took less than a second, and the broken version was refused.
 
 mod report;
 mod round;
 mod scratch;
+mod servers;
 mod stage;
 
 use towpath::agent::api::Trouble;
@@ -36,24 +37,36 @@ const PROOF: Goal = Goal {
 pub async fn rehearse(cli: &Cli, arguments: &Rehearse) -> Ending {
     let app = App::find(cli)?;
     let config = last_environment(&app)?;
+    let ends = [config.promote.first(), config.promote.last()];
+    let ends = ends.map(|end| end.map_or("", String::as_str));
+    let servers = servers::servers(&app, ends, arguments.servers.as_ref())?;
     let scratch = Scratch::make(&app, &config, arguments)?;
     out::note(format!(
         "rehearsing {} in {}",
         app.name,
         scratch.dir.display()
     ));
-    let stage = Stage::open(&scratch, &config)?;
-    let performed = tokio::select! {
-        performed = perform(&stage, &scratch, &config, arguments) => performed,
+    let mut stage = Stage::open(&scratch, &config, &servers)?;
+    let begun = tokio::select! {
+        begun = stage.begin() => begun,
         _ = tokio::signal::ctrl_c() => Err(interrupted()),
     };
-    stage.strike().await;
+    let performed = match begun {
+        Ok(()) => tokio::select! {
+            performed = perform(&stage, &scratch, &config, arguments) => performed,
+            () = stage.beat() => Err(interrupted()),
+            _ = tokio::signal::ctrl_c() => Err(interrupted()),
+        },
+        Err(trouble) => Err(trouble),
+    };
+    let left = stage.strike().await;
+    left.iter().for_each(out::note);
     if arguments.keep || arguments.scratch.is_some() {
         out::note(format!("left for looking at: {}", scratch.dir.display()));
     } else {
         scratch.remove();
     }
-    let report = performed?;
+    let report = performed.map_err(|trouble| stopped(trouble, &left))?;
     if arguments.json {
         out::json(&report);
     } else {
@@ -63,11 +76,23 @@ pub async fn rehearse(cli: &Cli, arguments: &Rehearse) -> Ending {
 }
 
 fn interrupted() -> Trouble {
-    let diagnostic = Diagnostic::error("rehearse::interrupted", "the rehearsal was interrupted")
-        .note("everything it started is stopped");
     Trouble {
         exit: 1,
+        diagnostic: Diagnostic::error("rehearse::interrupted", "the rehearsal was interrupted"),
+    }
+}
+
+/// What is true now.
+fn stopped(trouble: Trouble, left: &[String]) -> Trouble {
+    let diagnostic = match left {
+        [] => trouble.diagnostic.note("everything it started is stopped"),
+        _ => trouble
+            .diagnostic
+            .note("what it started is not all stopped; see above"),
+    };
+    Trouble {
         diagnostic,
+        ..trouble
     }
 }
 
@@ -83,6 +108,7 @@ async fn perform(
         writes: arguments.writes.unwrap_or(declared.writes),
     };
     let mut report = Report::default();
+    report.hosts = stage.hosts();
     if !arguments.skip_local {
         stage.local(&mut report).await?;
     }

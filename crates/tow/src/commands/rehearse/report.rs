@@ -4,6 +4,7 @@ use serde::{Serialize, Serializer};
 use towpath::load::{ReadBack, Report as LoadReport, Zero};
 
 use super::round::Fault;
+use super::servers::Host;
 use crate::{render, times};
 
 /// The way back must be shorter, milliseconds.
@@ -132,6 +133,8 @@ impl Serialize for Round {
 pub struct Report {
     /// Whether it passed.
     pub passed: bool,
+    /// Environments that were on servers.
+    pub hosts: Vec<Host>,
     /// What was done, in order.
     pub steps: Vec<StepDone>,
     /// The round that counts.
@@ -180,6 +183,9 @@ impl Report {
         if !self.faults.is_empty() {
             parts.push(faults(&self.faults));
         }
+        if !self.hosts.is_empty() {
+            parts.push(hosts(&self.hosts));
+        }
         parts.push(self.verdict());
         parts.join("\n\n")
     }
@@ -209,6 +215,7 @@ impl Serialize for Report {
             "zeros": round.map(|round| &round.zeros),
             "rollback_ms": round.map(|round| round.rollback_ms),
             "refused": round.map(|round| &round.refused),
+            "hosts": self.hosts,
             "steps": self.steps,
             "faults": self.faults,
         });
@@ -293,6 +300,18 @@ fn details(round: &Round) -> Vec<String> {
         )
     }));
     vec![lines.join("\n")]
+}
+
+fn hosts(hosts: &[Host]) -> String {
+    let line = |host: &Host| {
+        let Host {
+            environment,
+            server,
+            load,
+        } = host;
+        format!("{environment} was on {server}, with the load {load}")
+    };
+    hosts.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn faults(rounds: &[Round]) -> String {

@@ -11,7 +11,6 @@ use towpath::config::Traffic;
 use towpath::diagnostic::Diagnostic;
 use towpath::load::{self, Load, ReadBack, Zero};
 use towpath::release::Sabotage;
-use towpath::{backup, resource};
 
 use super::report::{Refused, Round, StepDone};
 use super::scratch::Scratch;
@@ -71,13 +70,23 @@ impl Fault {
         Fault::all().into_iter().find(|fault| fault.name() == name)
     }
 
-    fn sabotage(self) -> Option<Sabotage> {
+    fn sabotage(self) -> Sabotage {
         match self {
-            Fault::DropWrite => None,
-            Fault::EarlyKill => Some(Sabotage::EarlyKill),
-            Fault::SkipDrain => Some(Sabotage::SkipDrain),
-            Fault::DoubleWorker => Some(Sabotage::DoubleWorker),
+            Fault::DropWrite => Sabotage::PutBack,
+            Fault::EarlyKill => Sabotage::EarlyKill,
+            Fault::SkipDrain => Sabotage::SkipDrain,
+            Fault::DoubleWorker => Sabotage::DoubleWorker,
         }
+    }
+
+    /// What is planted into the promotion.
+    fn there(self) -> Option<Sabotage> {
+        Some(self.sabotage()).filter(|_| self != Fault::DropWrite)
+    }
+
+    /// What is planted into the way back.
+    fn back(self) -> Option<Sabotage> {
+        Some(self.sabotage()).filter(|_| self == Fault::DropWrite)
     }
 }
 
@@ -98,7 +107,8 @@ pub async fn round(
     goal: Goal,
     steps: &mut Vec<StepDone>,
 ) -> Result<Round, Trouble> {
-    let address = stage.address(&stage.production).await?;
+    let mut way = stage.way(&stage.production).await?;
+    let address = way.address;
     let traffic = &stage.traffic;
     let load = Load::start(address, None, traffic.clone())
         .await
@@ -110,6 +120,7 @@ pub async fn round(
     let bar = bar(goal);
     let acted = tokio::select! {
         acted = act(stage, &load, broken, fault, goal, steps) => acted,
+        trouble = way.broken() => Err(trouble),
         () = watch(&load, bar.as_ref()) => unreachable_end(),
     };
     let report = load.stop().await;
@@ -148,11 +159,10 @@ async fn act(
         &stage.production,
         &client,
         What::Promote { release },
-        fault.and_then(Fault::sabotage),
+        fault.and_then(Fault::there),
         Tell::Nothing,
     )
     .await?;
-    let promotion = course.run.clone();
     stage.done(
         &stage.production,
         &format!("promote the next version{label}"),
@@ -166,7 +176,7 @@ async fn act(
         &stage.production,
         &client,
         What::Rollback { to: None },
-        None,
+        fault.and_then(Fault::back),
         Tell::Nothing,
     )
     .await?;
@@ -181,9 +191,6 @@ async fn act(
         course,
         steps,
     )?;
-    if fault == Some(Fault::DropWrite) {
-        put_back(stage, &promotion)?;
-    }
     let refused = match broken {
         Some(scratch) => Some(refuse(stage, scratch, steps).await?),
         None => None,
@@ -213,35 +220,6 @@ async fn reached(load: &Load, goal: Goal, percent: u64) -> Result<(), Trouble> {
     })
 }
 
-/// The planted loss: the promotion's backup in the place of the data.
-fn put_back(stage: &Stage, promotion: &str) -> Result<(), Trouble> {
-    let state = &stage.production.state;
-    let failed = |why: &dyn std::fmt::Display| Trouble {
-        exit: 1,
-        diagnostic: Diagnostic::error(
-            "rehearse::drop-write",
-            format!("the fault could not be planted: {why}"),
-        ),
-    };
-    let backups = std::fs::read_dir(state.join("backups")).map_err(|error| failed(&error))?;
-    let prefix = format!("{promotion}-");
-    for path in backups.flatten().map(|entry| entry.path()) {
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        if let Some(database) = name
-            .strip_prefix(&prefix)
-            .and_then(|name| name.strip_suffix(".db"))
-        {
-            let live = resource::sqlite::path(state, database);
-            backup::restore_sqlite(&path, &live).map_err(|error| failed(&error))?;
-        }
-    }
-    Ok(())
-}
-
 /// Staging must refuse the broken version, and answer on meanwhile.
 async fn refuse(
     stage: &Stage,
@@ -249,13 +227,13 @@ async fn refuse(
     steps: &mut Vec<StepDone>,
 ) -> Result<Refused, Trouble> {
     scratch.lay_broken()?;
-    let address = stage.address(&stage.staging).await?;
+    let way = stage.way(&stage.staging).await?;
     let traffic = Traffic {
         rate: (stage.traffic.rate / 8).max(1),
         connections: 4,
         ..stage.traffic.clone()
     };
-    let load = Load::start(address, None, traffic)
+    let load = Load::start(way.address, None, traffic)
         .await
         .map_err(|error| load_trouble(&error))?;
     let begun = Instant::now();

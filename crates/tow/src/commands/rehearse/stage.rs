@@ -1,23 +1,28 @@
 //! The three environments, and what is done in them.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use towpath::agent::api::{Begin, Begun, Status, Trouble, What};
+use tokio::time::sleep;
+
+use towpath::agent::api::{Begin, Begun, Hello, Status, Trouble, What};
 use towpath::agent::{Client, ClientError};
 use towpath::build;
-use towpath::config::{Config, Traffic};
+use towpath::config::{Config, Server, Traffic};
 use towpath::diagnostic::Diagnostic;
-use towpath::id::{Digest, ReleaseId};
+use towpath::id::{Digest, ReleaseId, token};
+use towpath::link;
 use towpath::release::Sabotage;
 
 use super::report::{Report, StepDone};
 use super::scratch::Scratch;
+use super::servers::{Host, Way};
 use crate::commands::deploy::carry;
 use crate::follow::{Course, Tell, follow};
-use crate::place::{App, Place};
+use crate::place::{App, Place, Rehearsal};
 use crate::progress::Carrying;
-use crate::{connect, out};
+use crate::{connect, link as links, out};
 
 /// Local, staging and production of a rehearsal.
 pub struct Stage {
@@ -28,17 +33,35 @@ pub struct Stage {
     pub production: Place,
     /// The declared load.
     pub traffic: Traffic,
+    /// Agents on servers that may have been started.
+    begun: Vec<Place>,
 }
 
 impl Stage {
-    /// Names the environments; nothing is started.
-    pub fn open(scratch: &Scratch, config: &Config) -> Result<Stage, Trouble> {
+    /// Names the environments, those on `servers` and the others on this machine, whatever the
+    /// manifest says: nothing is started.
+    pub fn open(
+        scratch: &Scratch,
+        config: &Config,
+        servers: &BTreeMap<String, Server>,
+    ) -> Result<Stage, Trouble> {
         let states = Some(scratch.states());
         let committed = App::open(&scratch.source(), states.clone())?;
         let tree = App::open(&scratch.local(), states)?;
+        let name = format!("r{:.16}", token().unwrap_or_default());
         let place = |app: &App, environment: &str| {
+            let server = servers.get(environment).cloned();
+            let rehearsal = match &server {
+                Some(_) => Rehearsal::There(link::Rehearsal {
+                    name: name.clone(),
+                    lasts: lasts().as_secs(),
+                    begins: false,
+                }),
+                None => Rehearsal::Here,
+            };
             app.place(environment).map(|place| Place {
-                rehearsal: true,
+                rehearsal,
+                server,
                 ..place
             })
         };
@@ -49,7 +72,58 @@ impl Stage {
             staging: place(&committed, first.map_or("", String::as_str))?,
             production: place(&committed, last.map_or("", String::as_str))?,
             traffic,
+            begun: Vec::new(),
         })
+    }
+
+    /// Has agents started on the servers.
+    pub async fn begin(&mut self) -> Result<(), Trouble> {
+        for place in [self.staging.clone(), self.production.clone()] {
+            let (Some(server), Rehearsal::There(rehearsal)) = (&place.server, &place.rehearsal)
+            else {
+                continue;
+            };
+            out::note(format!(
+                "  ...    {:<12}begin on {server}",
+                place.environment
+            ));
+            let rehearsal = link::Rehearsal {
+                begins: true,
+                ..rehearsal.clone()
+            };
+            self.begun.push(place.clone());
+            let first = Place {
+                rehearsal: Rehearsal::There(rehearsal),
+                ..place.clone()
+            };
+            connect::agent(&first).await?;
+        }
+        Ok(())
+    }
+
+    /// Shows the agents on servers that somebody is there; never ends by itself.
+    pub async fn beat(&self) {
+        let mut clients = Vec::new();
+        for place in &self.begun {
+            clients.extend(connect::agent(place).await.ok());
+        }
+        loop {
+            for client in &clients {
+                // One that is not heard is not the last.
+                let _: Result<Hello, _> = client.get("/v1/hello").await;
+            }
+            sleep(lasts() / 12).await;
+        }
+    }
+
+    /// Where environments were that were not on this machine.
+    pub fn hosts(&self) -> Vec<Host> {
+        let host = |place: &Place| Host {
+            environment: place.environment.clone(),
+            server: place.whereabouts(),
+            load: "through ssh",
+        };
+        self.begun.iter().map(host).collect()
     }
 
     /// Runs the source tree, looks at it, stops it.
@@ -177,8 +251,17 @@ impl Stage {
         }
     }
 
-    /// Where an environment's gateway listens.
-    pub async fn address(&self, place: &Place) -> Result<SocketAddr, Trouble> {
+    /// The way of a load to an environment's gateway.
+    pub async fn way(&self, place: &Place) -> Result<Way, Trouble> {
+        let address = self.address(place).await?;
+        match &place.server {
+            Some(server) => Way::through(server, address).await,
+            None => Ok(Way::here(address)),
+        }
+    }
+
+    /// Where an environment's gateway listens, on its machine.
+    async fn address(&self, place: &Place) -> Result<SocketAddr, Trouble> {
         let client = connect::agent(place).await?;
         let status: Status = client
             .get("/v1/status")
@@ -194,23 +277,67 @@ impl Stage {
         })
     }
 
-    /// Stops everything that was started.
-    pub async fn strike(&self) {
+    /// Stops everything that was started; says what is left where that could not be done.
+    pub async fn strike(&mut self) -> Vec<String> {
         for place in [&self.local, &self.staging, &self.production] {
-            if !place.state.exists() {
-                continue;
+            if place.server.is_none() && place.state.exists() {
+                let _ = take_down(place).await;
             }
-            let Ok(client) = connect::agent(place).await else {
-                continue;
-            };
-            // A run that was interrupted goes back first; one past that point ends by itself.
-            if let Ok(begun) = client.post::<Begun>("/v1/cancel", &"rehearsal").await {
-                let _ = follow(place, &client, &begun, Tell::Nothing).await;
-            }
-            let _ = run(place, &client, What::Down, None, Tell::Nothing).await;
-            let _: Result<(), _> = client.post("/v1/exit", &()).await;
         }
+        let mut left = Vec::new();
+        for place in std::mem::take(&mut self.begun) {
+            if let Err(trouble) = take_down(&place).await
+                && !is_gone(&trouble)
+            {
+                left.push(remains(&place, &trouble));
+            }
+        }
+        left
     }
+}
+
+/// An agent on a server ends, with everything that it has started, when it has heard nothing for so
+/// long. A link that breaks is given up before.
+fn lasts() -> Duration {
+    (links::patience() * 2).max(Duration::from_secs(10))
+}
+
+/// Stops everything of an environment, and its agent; on a server, until it is gone.
+async fn take_down(place: &Place) -> Result<(), Trouble> {
+    let client = connect::agent(place).await?;
+    // A run that was interrupted goes back first; one past that point ends by itself.
+    if let Ok(begun) = client.post::<Begun>("/v1/cancel", &"rehearsal").await {
+        let _ = follow(place, &client, &begun, Tell::Nothing).await;
+    }
+    run(place, &client, What::Down, None, Tell::Nothing).await?;
+    let told: Result<(), _> = client.post("/v1/exit", &()).await;
+    told.map_err(ClientError::into_trouble)?;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while place.server.is_some() && Instant::now() < deadline {
+        connect::agent(place).await?;
+        sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+/// Whether there is nothing any more.
+fn is_gone(trouble: &Trouble) -> bool {
+    trouble.diagnostic.code == "link::no-rehearsal"
+}
+
+fn remains(place: &Place, trouble: &Trouble) -> String {
+    let folder = match &place.rehearsal {
+        Rehearsal::There(rehearsal) => rehearsal.name.clone(),
+        Rehearsal::None | Rehearsal::Here => String::new(),
+    };
+    format!(
+        "{} on {} could not be taken down now ({}): its agent does so itself when it has heard nothing for {} s; \
+         its folder is towpath-rehearsals/{folder}",
+        place.environment,
+        place.whereabouts(),
+        trouble.diagnostic.message,
+        lasts().as_secs(),
+    )
 }
 
 fn course_exit(outcome: &str) -> u8 {
@@ -229,8 +356,9 @@ pub async fn run(
         sabotage,
         ..Begin::new(what, "rehearsal".to_owned())
     };
+    // Said twice, it begins one run.
     let begun: Begun = client
-        .post("/v1/runs", &begin)
+        .post_again("/v1/runs", &begin)
         .await
         .map_err(ClientError::into_trouble)?;
     follow(place, client, &begun, tell).await

@@ -72,6 +72,33 @@ fn back_up_trouble(resource: &str, error: &dyn std::fmt::Display) -> Diagnostic 
     .help("see that there is room on the disk and that nothing holds the database locked")
 }
 
+/// The planted loss: the backups of `run` in the place of the databases, under whoever has them open.
+pub(super) async fn put_back(world: &World, run: RunId) -> Result<()> {
+    let state = world.state();
+    let failed = |error: &dyn std::fmt::Display| {
+        let text = format!("the fault could not be planted: {error}");
+        Diagnostic::error("rehearse::put-back", text)
+    };
+    let restored = blocking(move || {
+        let backups = std::fs::read_dir(state.join("backups")).map_err(|error| failed(&error))?;
+        let mut restored = 0;
+        for path in backups.flatten().map(|entry| entry.path()) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let resource = name.strip_prefix(&format!("{run}-"));
+            if let Some(resource) = resource.and_then(|name| name.strip_suffix(".db")) {
+                let live = sqlite::path(&state, resource);
+                backup::restore_sqlite(&path, &live).map_err(|error| failed(&error))?;
+                restored += 1;
+            }
+        }
+        match restored {
+            0 => Err(failed(&format!("there is no backup of {run}"))),
+            _ => Ok(json!({ "restored": restored })),
+        }
+    });
+    restored.await.map(drop)
+}
+
 pub(super) fn probe_backup(world: &World, run: &OpenRun, resource: &str) -> Presence {
     match backup_path(world, run.plan.run, resource).is_file() {
         true => Presence::Present,
