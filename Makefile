@@ -82,7 +82,7 @@ servers: need
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$packages; \
 	fi
 	cargo build --locked -p tow --examples --bin tow
-	lab/servers target/debug/tow target/debug/examples/app target/debug/examples/next
+	lab/servers target
 
 tls: need
 	@missing=; \

@@ -135,6 +135,14 @@ class Server:
     def mend(self):
         run("ip", "-n", self.lab.space, "link", "set", self.link, "up")
 
+    def narrow(self):
+        """What goes there takes its time."""
+        run("tc", "-n", self.lab.space, "qdisc", "replace", "dev", self.link, "root", "tbf",
+            "rate", "40mbit", "burst", "64kb", "latency", "300ms")
+
+    def widen(self):
+        subprocess.run(["tc", "-n", self.lab.space, "qdisc", "del", "dev", self.link, "root"], capture_output=True)
+
 
 class Lab:
     """All of it; a context, so that it is gone however it ends."""
@@ -202,6 +210,15 @@ class Lab:
                 "--clear-groups", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", f"HOME={self.dir}/here",
                 f"XDG_RUNTIME_DIR={self.runtime}", f"TOWPATH_SSH={self.dir}/ssh", "TOWPATH_PATIENCE=60",
                 f"TOWPATH_STATE={self.dir}/here/states", "TOWPATH_ACTOR=operator", "NO_COLOR=1", *map(str, words)]
+
+    def kill_ssh(self):
+        """Ends every ssh of the operator, those that others share among them."""
+        for pid in run("ip", "netns", "pids", self.space).split():
+            try:
+                if os.path.basename(os.readlink(f"/proc/{pid}/exe")) == "ssh":
+                    os.kill(int(pid), signal.SIGKILL)
+            except OSError:
+                pass
 
     def ssh(self, server, command, user="deploy"):
         words = self.words(self.dir / "ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=5",
