@@ -78,7 +78,17 @@ fn left(linked: &Linked) -> Vec<PathBuf> {
     found.map(|entry| entry.path()).collect()
 }
 
+/// What the application wrote in the rehearsal before, whose services may have had another user.
+fn forget(linked: &Linked) {
+    for folder in ["data-rehearsed", "data-rehearsed-production"] {
+        for file in ["writes", "worker"] {
+            let _ = fs::remove_file(linked.fixture.dir.join(folder).join(file));
+        }
+    }
+}
+
 fn rehearse(linked: &Linked, more: &[&str]) -> Child {
+    forget(linked);
     let words = [&["rehearse", "--servers", "--skip-local", "--json"], more].concat();
     let mut command = linked.fixture.command(&tow(), &words);
     command.env("TOWPATH_PATIENCE", "5");
@@ -123,6 +133,7 @@ fn a_rehearsal_on_servers_leaves_the_real_environments_alone_and_nothing_behind(
     assert_eq!(left(&linked), Vec::<PathBuf>::new());
     assert_eq!([STAGING, PRODUCTION].map(real), before);
     // Without the word nothing goes to a server, whatever the manifest says.
+    forget(&linked);
     let before = fs::read_dir(linked.dir.join("channels")).unwrap().count();
     let words = [
         "rehearse",
@@ -154,14 +165,19 @@ fn a_rehearsal_that_is_cut_short_leaves_nothing_on_a_server() {
                 &format!("{}/s{kills}", linked.fixture.dir.display()),
             ],
         );
-        let agents = until("it is at it in production", || {
-            let mut serving = left(&linked)
-                .into_iter()
-                .map(|dir| dir.join("fixture/production/gateway.json"));
-            serving
-                .any(|table| table.exists())
-                .then(|| machine::agents(&states))
-        });
+        for environment in [STAGING, PRODUCTION] {
+            until("there is a gateway", || {
+                let mut dirs = left(&linked).into_iter();
+                dirs.any(|dir| {
+                    dir.join("fixture")
+                        .join(environment)
+                        .join("gateway.json")
+                        .exists()
+                })
+                .then_some(())
+            });
+        }
+        let agents = machine::agents(&states);
         assert_eq!(agents.len(), 2);
         match kills {
             true => child.kill().unwrap(),
