@@ -190,7 +190,7 @@ fn a_rehearsal_that_is_cut_short_leaves_nothing_on_a_server() {
         if !kills {
             assert_eq!(said.code, 1);
             assert!(
-                said.err.contains("everything it started is stopped"),
+                said.out.contains("everything it started is stopped"),
                 "{said:?}"
             );
             assert_eq!(left(&linked), Vec::<PathBuf>::new());
