@@ -25,8 +25,8 @@ mod link;
 mod load;
 mod looking;
 mod machine;
-mod room;
 mod rehearse;
+mod room;
 mod setup;
 mod snapshot;
 #[allow(dead_code)]
