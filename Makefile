@@ -21,7 +21,7 @@ WSTEST := target/wstest
 # Without those that only measure how long much data takes, and compression; `make tls CASES='"*"'` for all of them.
 CASES ?= '1.*' '2.*' '3.*' '4.*' '5.*' '6.*' '7.*' '10.*'
 
-.PHONY: help try test lint kill figures bench servers tls setup need clean
+.PHONY: help try test lint kill figures bench servers containers tls setup need clean
 
 help:
 	@echo "make try     rehearse FlowScope: local, staging, production, and back, under load"
@@ -32,6 +32,7 @@ help:
 	@echo "make bench   slow: the gateway beside others, in one run"
 	@echo "make tls     slow: https beside an issuer, load, browsers and WebSocket suites of others"
 	@echo "make servers slow, as root: two servers on this machine, over a real sshd"
+	@echo "make containers slow, as root: services in containers, with a Docker of its own"
 	@echo "make setup   install what is missing (Debian, as root)"
 	@echo "make clean   remove what was built"
 
@@ -83,6 +84,21 @@ servers: need
 	fi
 	cargo build --locked -p tow --examples --bin tow
 	lab/servers target
+
+# Engines of the tests' own, in a network of their own: no rule for packets is left on the machine.
+containers: need
+	@if [ "$$(id -u)" != 0 ]; then echo "as root: make containers"; exit 1; fi; \
+	packages=; \
+	test -x /usr/sbin/dockerd || packages="$$packages docker.io"; \
+	command -v docker-registry > /dev/null || packages="$$packages docker-registry"; \
+	command -v ip > /dev/null || packages="$$packages iproute2"; \
+	if [ -n "$$packages" ]; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$packages; \
+	fi
+	cargo build --locked -p tow --examples
+	cargo test --locked -p tow --test containers --no-run
+	unshare --net --mount sh -c 'ip link set lo up && exec \
+	  cargo test --locked --offline -p tow --test containers -- --nocapture --test-threads=1'
 
 tls: need
 	@missing=; \

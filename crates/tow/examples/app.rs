@@ -71,7 +71,8 @@ fn web() -> std::io::Result<()> {
         flood();
     }
     let port = std::env::var("PORT").unwrap_or_default();
-    let listener = TcpListener::bind(format!("127.0.0.1:{port}"))?;
+    let host = std::env::var("HOST").unwrap_or("127.0.0.1".to_owned());
+    let listener = TcpListener::bind(format!("{host}:{port}"))?;
     println!("listens on {port}");
     let web = Arc::new(Web {
         version: word("version"),

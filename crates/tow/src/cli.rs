@@ -119,6 +119,9 @@ pub enum Command {
     Gateway(commands::Gateway),
     #[command(hide = true)]
     Shim(commands::Shim),
+    /// Keep the container of one instance.
+    #[command(hide = true)]
+    Container(commands::Shim),
 }
 
 /// The arguments of each command.

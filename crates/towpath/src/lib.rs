@@ -10,6 +10,7 @@ pub mod build;
 pub mod certificate;
 pub mod clock;
 pub mod config;
+pub mod container;
 pub mod diagnostic;
 pub mod id;
 pub mod link;

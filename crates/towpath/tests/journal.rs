@@ -1,6 +1,7 @@
 //! The journal: numbers, clocks, chain, lease, and the fold over every prefix of it.
 #![allow(clippy::unwrap_used)] // in the helpers of tests as in the tests themselves
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -58,6 +59,7 @@ fn version(run: u64) -> Version {
         manifest: String::new(),
         instances: Vec::new(),
         seed: None,
+        images: BTreeMap::new(),
     }
 }
 

@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["manifest"],
     &["config"],
     &["state"],
-    &["resource", "link"],
+    &["resource", "link", "container"],
     &[
         "supervise",
         "migrate",

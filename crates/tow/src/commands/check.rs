@@ -2,7 +2,8 @@
 
 use towpath::agent::api::Trouble;
 use towpath::config;
-use towpath::diagnostic::Diagnostic;
+use towpath::container::{self, Engine};
+use towpath::diagnostic::{Diagnostic, Report, Severity};
 use towpath::manifest::Manifest;
 
 use super::Ending;
@@ -21,6 +22,8 @@ pub fn check(cli: &Cli, arguments: &Check) -> Ending {
         let tree = config::check_tree(&manifest, &manifest.environments(), &root);
         report.extend(tree.diagnostics);
     }
+    let engine = engine(&report);
+    report.diagnostics.extend(engine);
     let count = report.diagnostics.len();
     if arguments.json {
         out::json(&report);
@@ -36,6 +39,28 @@ pub fn check(cli: &Cli, arguments: &Check) -> Ending {
         ));
     }
     Ok(if report.has_errors() { 3 } else { 0 })
+}
+
+/// An environment on this machine whose services run in containers needs an engine here.
+fn engine(report: &Report) -> Option<Diagnostic> {
+    let manifest = Manifest::parse("tow.toml", &report.text).ok()?;
+    let here = manifest.environments().into_iter().find_map(|environment| {
+        let config = config::resolve(&manifest, environment).ok()?;
+        let is_dev = |service: &config::Service| {
+            environment == towpath::manifest::LOCAL && service.dev.is_some()
+        };
+        let mut services = config.services.iter();
+        let (name, _) =
+            services.find(|(_, service)| service.container.is_some() && !is_dev(service))?;
+        config.server.is_none().then(|| (environment, name.clone()))
+    });
+    let (environment, service) = here?;
+    let error = Engine::find().and_then(|engine| engine.answers()).err()?;
+    let mut diagnostic = container::missing(&error);
+    diagnostic.severity = Severity::Warning;
+    Some(diagnostic.note(format!(
+        "`{service}` of {environment} runs in a container on this machine"
+    )))
 }
 
 /// The folder only: the manifest in it may be wrong.

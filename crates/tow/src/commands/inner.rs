@@ -10,7 +10,7 @@ use towpath::diagnostic::Diagnostic;
 
 use super::Ending;
 use crate::cli::commands::{Gateway, Serve, Shim};
-use crate::version;
+use crate::{out, version};
 
 /// A failure with nothing to add.
 pub fn failed(error: &dyn std::fmt::Display) -> Trouble {
@@ -33,6 +33,17 @@ pub fn shim(arguments: &Shim) -> Ending {
     towpath::supervise::shim(&arguments.dir)
         .map(|()| 0)
         .map_err(|error| failed(&error))
+}
+
+/// What the shim of a container runs: ends with the container's exit code.
+pub fn container(arguments: &Shim) -> Ending {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|error| failed(&error))?;
+    let say = |text: &str| out::note(format!("towpath: {text}"));
+    let ended = runtime.block_on(towpath::container::run(&arguments.dir, &say));
+    ended.map_err(|error| failed(&error))
 }
 
 /// The gateway of one environment.

@@ -41,6 +41,7 @@ fn run(cli: Cli) -> Ending {
     match &cli.command {
         // These are many and long-lived, or must not have an event loop of their own.
         Command::Shim(arguments) => return inner::shim(arguments),
+        Command::Container(arguments) => return inner::container(arguments),
         Command::Gateway(arguments) => return inner::gateway(arguments),
         Command::Completion(arguments) => {
             let mut script = Vec::new();
@@ -85,7 +86,9 @@ async fn dispatch(cli: &Cli) -> Ending {
             (None, Some(arguments)) => inner::agent(arguments).await,
             (None, None) => Err(inner::usage("`tow agent` is started by other commands")),
         },
-        Command::Completion(_) | Command::Gateway(_) | Command::Shim(_) => Ok(0),
+        Command::Completion(_) | Command::Gateway(_) | Command::Shim(_) | Command::Container(_) => {
+            Ok(0)
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod again;
 mod boot;
 mod builder;
 mod carry;
+mod container;
 mod contract;
 mod crash;
 mod damage;

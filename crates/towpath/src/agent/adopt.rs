@@ -7,8 +7,8 @@ use super::turn;
 use crate::diagnostic::Diagnostic;
 use crate::id::InstanceId;
 use crate::release::{
-    Environment, GATEWAY, OpenRun, Step, StepState, Version, World, adopt_gateway, release_id,
-    tend_gateway,
+    Environment, GATEWAY, OpenRun, Step, StepState, Version, World, adopt_gateway, image_id,
+    release_id, tend_gateway,
 };
 use crate::state::write_whole;
 
@@ -30,7 +30,8 @@ pub(super) async fn adopt(world: &Arc<World>) -> Result<(), Diagnostic> {
         }
     }
     let is_reboot = forget_ends(world, &wanted);
-    for version in versions(&now) {
+    let coming = now.open.as_ref().and_then(OpenRun::new_version);
+    for version in serving(&now).chain(coming.as_ref()) {
         let mut processes =
             version.processes(&world.environment, world.supervisor.places(), world.user)?;
         processes.retain(|id, _| wanted.contains(id));
@@ -92,8 +93,12 @@ fn older(world: &World, id: &InstanceId) -> Diagnostic {
 
 fn versions(now: &Environment) -> Vec<&Version> {
     let open = now.open.as_ref().and_then(|run| run.plan.new.as_ref());
+    serving(now).chain(open).collect()
+}
+
+fn serving(now: &Environment) -> impl Iterator<Item = &Version> {
     let warm = now.warm.iter().map(|warm| &warm.version);
-    now.live.iter().chain(warm).chain(open).collect()
+    now.live.iter().chain(warm)
 }
 
 /// Instances with a reason to have a folder: those of versions, runs of their jobs, and what the open run runs once.
@@ -111,6 +116,7 @@ fn known(world: &World, now: &Environment) -> Result<BTreeSet<InstanceId>, Diagn
                 Some(InstanceId(format!("build-{service}-{}", run.plan.run)))
             }
             Step::Release { service } => Some(release_id(service, run.plan.run)),
+            Step::Image { service } => Some(image_id(run.plan.run, service)),
             _ => None,
         }));
     }

@@ -81,7 +81,7 @@ fn fields(table: &Table, place: &Place<'_>, out: &mut Vec<Diagnostic>) {
     };
     for field in keys.fields {
         match table.entry(field.name) {
-            None if field.required => out.push(missing(field, place)),
+            None if field.required && !stood_in(field, table) => out.push(missing(field, place)),
             None => {}
             Some(entry) if field.later => {
                 let path = join(&place.path, field.name);
@@ -103,6 +103,13 @@ fn fields(table: &Table, place: &Place<'_>, out: &mut Vec<Diagnostic>) {
             }
         }
     }
+}
+
+fn stood_in(field: &Field, table: &Table) -> bool {
+    field
+        .unless
+        .iter()
+        .any(|other| table.entry(other).is_some())
 }
 
 fn missing(field: &Field, place: &Place<'_>) -> Diagnostic {

@@ -5,6 +5,7 @@
 //! value written down on the way ([`sheet`]). Last come the checks that need all services at once. Everything wrong is
 //! gathered before anything is said.
 mod audit;
+mod container;
 mod load;
 mod merge;
 mod names;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::names::Names;
-use super::probe;
 use super::sheet::{Origin, Reader};
 use super::{Part, Restart, RestartPolicy, Role, Route, Service, Template};
+use super::{container, probe};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::manifest::form::SIGNALS;
 use crate::manifest::schedule::Schedule;
@@ -29,6 +29,15 @@ pub(super) fn read(reader: &Reader<'_>, names: &Names<'_>, lone: bool) -> Draft 
     let needs = implied(reader, needs, &env);
     let (routes, route_spans) = routes(reader, role, lone);
     let ready = probe::ready(reader, role);
+    let release = reader.at("release");
+    let contained = ["image", "dockerfile"].map(|key| !reader.at(key).is_absent());
+    if contained.contains(&true) && !release.is_absent() {
+        only_for(
+            &release,
+            "services that run as processes",
+            "let a service without an image have the command",
+        );
+    }
     match role {
         Role::Job => job(reader),
         _ => no_job(reader),
@@ -36,11 +45,12 @@ pub(super) fn read(reader: &Reader<'_>, names: &Names<'_>, lone: bool) -> Draft 
     let service = Service {
         role,
         dir: reader.at("dir").path_or("."),
+        container: container::container(reader, names, role, &needs),
         build: reader.at("build").text().map(str::to_owned),
         build_env: build_env(reader),
         cache: paths(reader, "cache"),
         artifact: paths(reader, "artifact"),
-        run: reader.at("run").text().unwrap_or_default().to_owned(),
+        run: reader.at("run").text().map(str::to_owned),
         dev: reader.at("dev").text().map(str::to_owned),
         release: reader.at("release").text().map(str::to_owned),
         schedule: reader

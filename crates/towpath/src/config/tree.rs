@@ -7,7 +7,7 @@ use super::sheet::{Reader, Sheet};
 use crate::diagnostic::{Diagnostic, Report};
 use crate::manifest::{Manifest, keys};
 
-/// Folders that the manifest names for these environments, and that are not in the tree `root`.
+/// Files and folders that the manifest names for these environments, and that are not in the tree `root`.
 pub fn check_tree(manifest: &Manifest, environments: &[&str], root: &Path) -> Report {
     let mut found = Vec::new();
     for environment in environments {
@@ -17,7 +17,10 @@ pub fn check_tree(manifest: &Manifest, environments: &[&str], root: &Path) -> Re
             manifest.environment(environment),
             &keys::ENVIRONMENT,
         );
-        let resources = Reader::root(&sheet, &merged).at("resources").entries();
+        let root_of = Reader::root(&sheet, &merged);
+        let services = root_of.at("services").entries();
+        found.extend(services.iter().filter_map(|(_, one)| dockerfile(one, root)));
+        let resources = root_of.at("resources").entries();
         found.extend(
             resources
                 .iter()
@@ -25,6 +28,22 @@ pub fn check_tree(manifest: &Manifest, environments: &[&str], root: &Path) -> Re
         );
     }
     Report::new(manifest.name(), manifest.text(), found)
+}
+
+fn dockerfile(service: &Reader<'_>, root: &Path) -> Option<Diagnostic> {
+    let file = service.at("dockerfile");
+    let path = file.quiet_text()?;
+    let dir = service.at("dir");
+    let dir = dir.quiet_text().unwrap_or(".");
+    if root.join(dir).join(path).is_file() {
+        return None;
+    }
+    let message = format!("`{}` names a file that is not there", file.path);
+    let diagnostic = Diagnostic::error("container::no-dockerfile", message)
+        .label(file.span(), "no such file in this tree")
+        .note(format!("it is looked for in the service's folder, `{dir}`"))
+        .help("commit it, or mend the path");
+    Some(diagnostic)
 }
 
 /// A folder without migrations is fine. One that is not there is a slip of the pen, or was never

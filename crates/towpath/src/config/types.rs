@@ -88,6 +88,9 @@ pub struct Service {
     pub role: Role,
     /// Folder below the manifest's that its commands run in; `.` when not given.
     pub dir: PathBuf,
+    /// The container that it runs in; `None` runs it as a process of the machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
     /// Shell command that builds it, run in `dir`.
     pub build: Option<String>,
     /// Further environment of the build.
@@ -96,8 +99,9 @@ pub struct Service {
     pub cache: Vec<PathBuf>,
     /// Paths below `dir` that are carried to other environments; all of `dir` when empty.
     pub artifact: Vec<PathBuf>,
-    /// Shell command that runs an instance, in `dir`; `exec` is implied.
-    pub run: String,
+    /// Shell command that runs an instance, in `dir`; `exec` is implied. `None` only for a
+    /// container: its image says what runs.
+    pub run: Option<String>,
     /// Instead of `run` where the source tree runs (`tow up`).
     pub dev: Option<String>,
     /// Shell command run once in `dir` before a new version of it starts, after the migrations.
@@ -132,6 +136,27 @@ pub struct Service {
     pub log_max_bytes: u64,
     /// Rotated logs kept.
     pub log_keep: u32,
+}
+
+/// A container that runs a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Container {
+    /// Where its image comes from.
+    pub from: Image,
+    /// The port that it listens on, in a network of its own; `None` gives it the machine's network,
+    /// and `$PORT` as any service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+}
+
+/// Where the image of a container comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Image {
+    /// It is known by this name.
+    Image(String),
+    /// It is built from this file below the service's folder.
+    Dockerfile(PathBuf),
 }
 
 /// What kind of part a service is.

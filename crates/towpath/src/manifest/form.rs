@@ -62,6 +62,8 @@ pub enum Form {
     Ref,
     /// When a job is due.
     Schedule,
+    /// A container image.
+    Image,
 }
 
 impl Form {
@@ -86,6 +88,7 @@ impl Form {
             Form::Size => "a size such as \"8MB\"",
             Form::Ref => "a git ref",
             Form::Schedule => "a schedule such as \"every 15m\" or \"0 3 * * *\"",
+            Form::Image => "an image such as \"registry.example.com/notes:1\"",
         }
     }
 
@@ -117,6 +120,7 @@ impl Form {
             Form::Duration => duration(text).is_none().then_some("is not a duration"),
             Form::Size => size(text).is_none().then_some("is not a size"),
             Form::Ref => ref_fault(text),
+            Form::Image => (!is_image(text)).then_some("is not a container image"),
         };
         fault.map(str::to_owned)
     }
@@ -166,6 +170,9 @@ impl Form {
                 "a schedule is `every 15m`, or cron's minute, hour, day, month and weekday; in UTC, or in a zone named last: `0 3 * * * Europe/Berlin`"
             }
             Form::Plain => "a variable is plain text; references go into `env`",
+            Form::Image => {
+                "an image is `host/path:tag` or `host/path@sha256:...`; its path is in lower case"
+            }
             _ => return None,
         })
     }
@@ -361,9 +368,95 @@ fn ref_fault(text: &str) -> Option<&'static str> {
         .then_some("is not a git ref")
 }
 
+/// A reference to an image, as engines take it: it goes to one as an argument, so it must not look
+/// like an option, and may hold nothing that means more than a name.
+fn is_image(text: &str) -> bool {
+    let (rest, digest) = match text.split_once('@') {
+        Some((rest, digest)) => (rest, Some(digest)),
+        None => (text, None),
+    };
+    let slash = rest.rfind('/').map_or(0, |at| at + 1);
+    let (name, tag) = match rest[slash..].split_once(':') {
+        Some((name, tag)) => (&rest[..slash + name.len()], Some(tag)),
+        None => (rest, None),
+    };
+    let (host, path) = match name.split_once('/') {
+        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (host, path),
+        _ => ("localhost", name),
+    };
+    let is_digest = |digest: &str| {
+        digest.strip_prefix("sha256:").is_some_and(|hex| {
+            hex.len() == 64 && hex.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'))
+        })
+    };
+    text.len() <= 255
+        && server(host).is_some_and(|(user, name, _)| user.is_none() && !name.starts_with('.'))
+        && path.split('/').all(is_image_part)
+        && tag.is_none_or(is_tag)
+        && digest.is_none_or(is_digest)
+}
+
+fn is_image_part(part: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    part.starts_with(plain)
+        && part.ends_with(plain)
+        && part.chars().all(|c| plain(c) || "._-".contains(c))
+}
+
+fn is_tag(tag: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    tag.len() <= 128 && tag.starts_with(plain) && tag.chars().all(|c| plain(c) || ".-".contains(c))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn images() {
+        let digest = format!("sha256:{}", "0f".repeat(32));
+        let good = [
+            "notes",
+            "notes:1.0-rc_2",
+            "library/notes",
+            "registry.example.com/team/notes:1",
+            "127.0.0.1:5000/notes:1",
+            "localhost/notes",
+            &format!("notes@{digest}"),
+            &format!("localhost:5000/a/b:1@{digest}"),
+        ];
+        for text in good {
+            assert_eq!(Form::Image.fault(text), None, "{text}");
+        }
+        let bad = [
+            "",
+            " ",
+            "-v/:/host",
+            "--privileged",
+            "notes -v /:/host",
+            "notes\n",
+            "Notes",
+            "a//b",
+            "/a",
+            "a/",
+            "a:",
+            "a:b:c",
+            "a:-b",
+            "a@",
+            "a@sha256:12",
+            "a@md5:00",
+            "me@host.example/a",
+            "host:0/a",
+            "a;id",
+            "$(id)",
+            "../a",
+            "a/../b",
+            "http://a/b",
+        ];
+        for text in bad {
+            assert!(Form::Image.fault(text).is_some(), "{text}");
+        }
+    }
 
     #[test]
     fn durations() {

@@ -159,6 +159,11 @@ const ENV: Shape = Shape::Map {
     of: &Shape::Text(Form::Template),
 };
 
+const PORT: Shape = Shape::Integer {
+    min: 1,
+    max: 65_535,
+};
+
 static SERVICE: Shape = Shape::Table(&Keys {
     fields: &[
         field(
@@ -170,7 +175,9 @@ static SERVICE: Shape = Shape::Table(&Keys {
             "`web` serves requests, `worker` none; a `job` runs when it is due",
         ),
         field("dir", text(Form::Path), "folder that its commands run in"),
-        field("image", text(Form::Filled), "container image").later(),
+        field("image", text(Form::Image), "container image that runs it"),
+        field("dockerfile", text(Form::Path), "what builds its image"),
+        field("port", PORT, "port that its container listens on"),
         field("build", text(Form::Command), "shell command that builds it"),
         field("build_env", ENV, "further environment of the build"),
         field(
@@ -183,7 +190,8 @@ static SERVICE: Shape = Shape::Table(&Keys {
             list(&Shape::Text(Form::Path)),
             "paths below `dir` that are carried to other environments",
         ),
-        field("run", text(Form::Command), "shell command that runs it").required(),
+        field("run", text(Form::Command), "shell command that runs it")
+            .required_unless(&["image", "dockerfile"]),
         field(
             "dev",
             text(Form::Command),

@@ -80,6 +80,8 @@ pub struct Field {
     pub about: &'static str,
     /// Whether it must be there once the environment is merged in.
     pub required: bool,
+    /// Keys any of which stands in for it where it must be there.
+    pub unless: &'static [&'static str],
     /// Understood, but not carried out yet.
     pub later: bool,
     /// The list that this key is a list of one of.
@@ -94,6 +96,7 @@ impl Field {
             shape,
             about,
             required: false,
+            unless: &[],
             later: false,
             alias_of: None,
         }
@@ -102,6 +105,13 @@ impl Field {
     /// It must be there.
     pub const fn required(mut self) -> Self {
         self.required = true;
+        self
+    }
+
+    /// It must be there, unless one of these is.
+    pub const fn required_unless(mut self, others: &'static [&'static str]) -> Self {
+        self.required = true;
+        self.unless = others;
         self
     }
 

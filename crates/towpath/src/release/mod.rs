@@ -10,6 +10,7 @@
 //! *pivot*: from then on it is finished, and a step that fails is tried again.
 
 mod collect;
+mod containers;
 mod data;
 mod effect;
 mod executor;
@@ -32,6 +33,7 @@ mod way;
 mod world;
 
 pub use collect::{Collected, Garbage, doom, garbage, of_no_release, remove};
+pub use effect::images::image_id;
 pub use executor::{Cancel, Outcome, resume};
 pub use explain::{Explained, ExplainedStep};
 pub use fold::{Ended, Environment, Illegal, Warm, fold};

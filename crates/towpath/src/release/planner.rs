@@ -1,8 +1,9 @@
 //! Deciding what a run does, before anything is touched.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use super::containers::{containers, engine};
 use super::data::steps_of_data;
 use super::gateway::{keeps_address, other_https, tls_of};
 use super::prepare::{self, Prepared};
@@ -130,20 +131,18 @@ fn plan(
 ) -> Result<Plan> {
     let config = resolve(world, &prepared)?;
     admit(world, now, &config, operation)?;
+    let containers = containers(&config, prepared.dev);
     let serving = serving(world, now, operation, &prepared)?;
     if let (Some(release), false) = (serving, order.again) {
         return Err(Refusal::Already(release));
     }
+    engine(&containers)?;
     let run = RunId(now.last_run + 1);
     let mut taken = taken(now);
     let mut steps: Vec<Step> = steps_of_gateway(world, now, &config, operation, &mut taken)?
         .into_iter()
         .collect();
-    let builds = if prepared.release.is_none() {
-        steps_of_build(world, &config, &prepared)?
-    } else {
-        Vec::new()
-    };
+    let builds = steps_of_build(world, &config, &prepared, &containers)?;
     let data = if operation == Operation::Rollback {
         Vec::new()
     } else {
@@ -157,6 +156,7 @@ fn plan(
         manifest: prepared.manifest,
         instances: instances(world, &config, run, &mut taken)?,
         seed: prepared.seed,
+        images: BTreeMap::new(),
     };
     let keeps = match operation {
         Operation::Rollback => Keeps::Nothing,
@@ -230,24 +230,32 @@ fn steps_of_gateway(
     }))
 }
 
-fn steps_of_build(world: &World, config: &Config, prepared: &Prepared) -> Result<Vec<Step>> {
-    let builder = world.builder().filter(|_| !prepared.dev);
+/// A release was built before, and needs no more than its images.
+fn steps_of_build(
+    world: &World,
+    config: &Config,
+    prepared: &Prepared,
+    containers: &[String],
+) -> Result<Vec<Step>> {
+    let builder = world
+        .builder()
+        .filter(|_| !prepared.dev && prepared.release.is_none());
     if let Some(told) = builder.and_then(|user| toolchain::out_of_reach(config, user)) {
         return Err(Refusal::Failed(told));
     }
     let to_build = config.order.iter().filter(|name| {
         let service = &config.services[*name];
-        service.build.is_some() && !(prepared.dev && service.dev.is_some())
+        let is_new = prepared.release.is_none();
+        is_new && service.build.is_some() && !(prepared.dev && service.dev.is_some())
     });
-    let mut steps: Vec<Step> = to_build
-        .map(|name| Step::Build {
-            service: name.clone(),
-        })
-        .collect();
-    if !prepared.dev {
-        steps.push(Step::Pack);
-    }
-    Ok(steps)
+    let builds = to_build.map(|name| Step::Build {
+        service: name.clone(),
+    });
+    let images = containers.iter().map(|name| Step::Image {
+        service: name.clone(),
+    });
+    let pack = (prepared.release.is_none() && !prepared.dev).then_some(Step::Pack);
+    Ok(builds.chain(images).chain(pack).collect())
 }
 
 /// A way back is to a version that had them already.

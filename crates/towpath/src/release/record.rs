@@ -25,8 +25,35 @@ pub struct Record {
     pub platform: String,
     /// The manifest, as typed.
     pub manifest: String,
-    /// Digests of the artifacts: one a service, one a folder of migrations.
+    /// Digests of the artifacts: one a service, one a folder of migrations, one an image that no
+    /// registry has.
     pub artifacts: BTreeMap<String, Digest>,
+    /// The images of its containers, by service.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<String, Image>,
+}
+
+/// The image of a service's container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// What it is known by where the release was made.
+    pub id: String,
+    /// `repo@sha256:...`, which every machine can have from a registry; without it the image is
+    /// carried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+}
+
+/// The name of an image's archive among the artifacts.
+#[must_use]
+pub(super) fn image_artifact(service: &str) -> String {
+    format!("images/{service}")
+}
+
+/// Whether an artifact is files to be unpacked, and not an image for the engine.
+#[must_use]
+pub(super) fn is_files(artifact: &str) -> bool {
+    !artifact.starts_with("images/")
 }
 
 /// What this machine runs: `linux-x86_64-gnu`.

@@ -148,12 +148,20 @@ impl OpenRun {
         self.pivot.is_some()
     }
 
-    /// The new version, with the release that the run has made of it.
+    /// The new version, with the release that the run has made of it, and its images.
     #[must_use]
     pub fn new_version(&self) -> Option<Version> {
         let mut version = self.plan.new.clone()?;
         if let Some(StepState::Ok(gave)) = self.steps.get("pack") {
             version.release = serde_json::from_value(gave["release"].clone()).ok();
+        }
+        for step in &self.plan.steps {
+            if let Step::Image { service } = step
+                && let Some(StepState::Ok(gave)) = self.steps.get(&step.to_string())
+                && let Some(id) = gave["id"].as_str()
+            {
+                version.images.insert(service.clone(), id.to_owned());
+            }
         }
         Some(version)
     }

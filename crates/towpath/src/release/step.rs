@@ -33,6 +33,11 @@ pub enum Step {
         /// The service.
         service: String,
     },
+    /// Have the image of a service's container here, and know which it is.
+    Image {
+        /// The service.
+        service: String,
+    },
     /// Pack the artifacts and make the release of them.
     Pack,
     /// Back a database up.
@@ -129,6 +134,7 @@ impl Step {
             Step::Ready { .. } => Class::ReadOnly,
             Step::Gateway { .. }
             | Step::Build { .. }
+            | Step::Image { .. }
             | Step::Pack
             | Step::BackUp { .. }
             | Step::Release { .. }
@@ -157,6 +163,7 @@ impl Step {
             Step::Gateway { .. } => "the gateway is stopped",
             Step::Build { .. } => "the folder of the build is removed",
             Step::Pack => "the release stays on the list, and is not deployed",
+            Step::Image { .. } => "the image stays, unused",
             Step::BackUp { .. } => "the backup is removed",
             Step::Release { .. } => "it is ended; what it has changed stays",
             Step::Migrate { .. } => {
@@ -178,6 +185,7 @@ impl fmt::Display for Step {
         match self {
             Step::Gateway { .. } => f.write_str("gateway"),
             Step::Build { service } => write!(f, "build:{service}"),
+            Step::Image { service } => write!(f, "image:{service}"),
             Step::Pack => f.write_str("pack"),
             Step::BackUp { resource } => write!(f, "back-up:{resource}"),
             Step::Migrate { resource, .. } => write!(f, "migrate:{resource}"),

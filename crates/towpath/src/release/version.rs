@@ -9,8 +9,9 @@ use towpath_shim::protocol::{Policy, Restart, Stop, User};
 
 use crate::build::Source;
 use crate::config::{
-    self, Config, Part, Probe, ResourceKind, RestartPolicy, Role, Service, Template,
+    self, Config, Container, Part, Probe, ResourceKind, RestartPolicy, Role, Service, Template,
 };
+use crate::container::{self, Published};
 use crate::diagnostic::Diagnostic;
 use crate::id::{Digest, InstanceId, ReleaseId, RunId};
 use crate::manifest::Manifest;
@@ -48,6 +49,9 @@ pub struct Version {
     /// What its release is built from, while it is being built.
     #[serde(default)]
     pub seed: Option<Seed>,
+    /// Ids of the images of its containers, by service, as the engine of this machine knows them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<String, String>,
 }
 
 /// What a release is built from.
@@ -115,7 +119,19 @@ impl Version {
             Diagnostic::error("jobs::unknown", text)
         })?;
         let id = InstanceId::new(name, self.run, number);
-        Ok(self.once(world, &config, service, name, id, &service.run))
+        let process = self.once(world, &config, service, name, &id, None);
+        let instance = Instance {
+            id,
+            service: name.to_owned(),
+            port: None,
+        };
+        let places = world.supervisor.places();
+        Ok(match self.containers(service) {
+            Some(container) => {
+                self.contained(&config, container, service, &instance, places, process)
+            }
+            None => process,
+        })
     }
 
     /// The command that is run once before the service `name` starts.
@@ -131,7 +147,7 @@ impl Version {
             .and_then(|service| Some((service, service.release.as_ref()?)));
         Ok(found.map(|(service, command)| {
             let id = release_id(name, self.run);
-            self.once(world, &config, service, name, id, command)
+            self.once(world, &config, service, name, &id, Some(command))
         }))
     }
 
@@ -142,17 +158,23 @@ impl Version {
         config: &Config,
         service: &Service,
         name: &str,
-        id: InstanceId,
-        command: &str,
+        id: &InstanceId,
+        command: Option<&str>,
     ) -> Process {
         let instance = Instance {
-            id,
+            id: id.clone(),
             service: name.to_owned(),
             port: None,
         };
-        let places = world.supervisor.places();
+        let process = self.process(
+            config,
+            service,
+            &instance,
+            world.supervisor.places(),
+            world.user,
+        );
         Process {
-            argv: shell(command),
+            argv: command.map_or(process.argv, shell),
             restart: Restart {
                 policy: Policy::Never,
                 backoff_ms: 0,
@@ -162,7 +184,7 @@ impl Version {
             },
             ready: None,
             alive: None,
-            ..self.process(config, service, &instance, places, world.user)
+            ..process
         }
     }
 
@@ -187,12 +209,94 @@ impl Version {
         let config = self.config(environment)?;
         let built = self.instances.iter().filter_map(|instance| {
             let service = config.services.get(&instance.service)?;
-            Some((
-                instance.id.clone(),
-                self.process(&config, service, instance, places, user),
-            ))
+            let process = self.process(&config, service, instance, places, user);
+            let process = match self.containers(service) {
+                Some(container) => {
+                    self.contained(&config, container, service, instance, places, process)
+                }
+                None => process,
+            };
+            Some((instance.id.clone(), process))
         });
         Ok(built.collect())
+    }
+
+    /// The container of a service, where this version runs it in one: a source tree with a command
+    /// of its own does not.
+    #[must_use]
+    pub fn containers<'a>(&self, service: &'a Service) -> Option<&'a Container> {
+        let is_dev = self.dev && service.dev.is_some();
+        service.container.as_ref().filter(|_| !is_dev)
+    }
+
+    /// The same instance, in a container: what its shim runs is a program of ours that keeps it.
+    fn contained(
+        &self,
+        config: &Config,
+        container: &Container,
+        service: &Service,
+        instance: &Instance,
+        places: &Places,
+        process: Process,
+    ) -> Process {
+        let dir = places.run(&instance.id);
+        let published = container.port.zip(instance.port);
+        let published = published.map(|(inner, outer)| Published { outer, inner });
+        let mut env = process.env;
+        // Those of the image count, unless the manifest says otherwise.
+        for name in ["PATH", "HOME", "LANG"] {
+            if !service.env.contains_key(name) {
+                env.remove(name);
+            }
+        }
+        if let Some(port) = published {
+            env.insert("PORT".to_owned(), port.inner.to_string());
+            env.insert("HOST".to_owned(), "0.0.0.0".to_owned());
+        }
+        let has_data = service.needs.iter().any(|need| {
+            let found = config.resources.get(need);
+            found.is_some_and(|found| found.kind == ResourceKind::Sqlite)
+        });
+        let spec = container::Spec {
+            image: self
+                .images
+                .get(&instance.service)
+                .cloned()
+                .unwrap_or_default(),
+            command: service
+                .run
+                .as_deref()
+                .map(container::command)
+                .unwrap_or_default(),
+            env,
+            user: process.user.or_else(|| has_data.then(own_user).flatten()),
+            published,
+            mounts: has_data
+                .then(|| places.state.join("data"))
+                .into_iter()
+                .collect(),
+            app: config.app.clone(),
+            environment: config.environment.clone(),
+            instance: instance.id.0.clone(),
+            mark: places.mark(&instance.id),
+            stop_signal: process.stop.signal,
+            grace_ms: process.stop.grace_ms,
+        };
+        Process {
+            argv: [&places.tow, Path::new("container"), &dir]
+                .map(|word| word.display().to_string())
+                .into(),
+            env: container::client_environment(),
+            cwd: dir,
+            // As whoever may speak to the engine; the container runs as its own.
+            user: None,
+            stop: Stop {
+                signal: container::TOLD,
+                grace_ms: process.stop.grace_ms + CONTAINER_STOPS_MS,
+            },
+            container: Some(spec),
+            ..process
+        }
     }
 
     fn process(
@@ -207,7 +311,8 @@ impl Version {
             .dev
             .as_ref()
             .filter(|_| self.dev)
-            .unwrap_or(&service.run);
+            .or(service.run.as_ref())
+            .map_or("", String::as_str);
         Process {
             id: instance.id.clone(),
             service: instance.service.clone(),
@@ -225,6 +330,7 @@ impl Version {
             log: (service.log_max_bytes, service.log_keep),
             ready: Some(service.ready.clone()),
             alive: service.alive.clone(),
+            container: None,
         }
     }
 
@@ -337,6 +443,18 @@ pub(crate) fn release_id(name: &str, run: RunId) -> InstanceId {
 pub(crate) fn is_release_command(id: &InstanceId) -> bool {
     let last = id.0.rsplit('-').next().unwrap_or_default();
     id.0.starts_with("release-") && last.starts_with('d')
+}
+
+/// From the end of a container's grace until it is ended by force.
+const CONTAINER_STOPS_MS: u64 = 5_000;
+
+/// What a container writes beside the agent's files has to stay the agent's to read.
+fn own_user() -> Option<User> {
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    (!uid.is_root()).then(|| User {
+        uid: uid.as_raw(),
+        gid: gid.as_raw(),
+    })
 }
 
 fn health(service: &Service) -> Option<api::Health> {

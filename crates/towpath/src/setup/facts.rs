@@ -158,6 +158,8 @@ export LC_ALL PATH XDG_RUNTIME_DIR
 say() { printf '%s=%s\n' "$1" "$2"; }
 is() { if "$@" > /dev/null 2>&1; then echo yes; else echo no; fi; }
 there() { command -v "$1" > /dev/null 2>&1; }
+# Either engine of containers will do.
+has() { there "$1" || { test "$1" = docker && there podman; }; }
 sum() { if test -r "$1"; then sha256sum < "$1" | cut -c1-64; fi; }
 mode() { stat -c '%a %u %g' "$1" 2> /dev/null; }
 room() {
@@ -213,7 +215,7 @@ say user_systemd "$(is systemctl --user show-environment)"
 say linger "$(is test -e "/var/lib/systemd/linger/$(id -un)")"
 say operators "$(grep '^towpath:' /etc/group)"
 for name in apt-get dnf yum apk pacman zypper; do there "$name" && say packager "$name"; done
-eval "for name in $programs; do there \"\$name\" && say has \"\$name\" && closed \"\$name\"; done"
+eval "for name in $programs; do has \"\$name\" && say has \"\$name\" && closed \"\$name\"; done"
 say memory_kib "$(awk '/^MemTotal:/ { print $2 }' /proc/meminfo)"
 for file in /proc/net/tcp /proc/net/tcp6; do
   test -r "$file" && awk '$4 == "0A" { count = split($2, part, ":"); print "port=" part[count] }' "$file"

@@ -25,9 +25,16 @@ pub fn programs(config: &Config, builds: bool) -> BTreeSet<String> {
     let services = config.services.values();
     let commands = services.flat_map(|service| {
         let build = service.build.as_deref().filter(|_| builds);
-        [Some(service.run.as_str()), build]
+        let run = service
+            .run
+            .as_deref()
+            .filter(|_| service.container.is_none());
+        [run, build]
     });
     let mut found: BTreeSet<String> = commands.flatten().flat_map(first_words).collect();
+    if config.services.values().any(|one| one.container.is_some()) {
+        found.insert("docker".to_owned());
+    }
     // What these call themselves.
     for (one, other) in [
         ("cargo", "cc"),
@@ -88,6 +95,9 @@ fn package(program: &str, packager: &str) -> Option<&'static str> {
         ("cc" | "gcc", "apt-get") => "gcc libc6-dev",
         ("cc" | "gcc", "apk") => "gcc musl-dev",
         ("cc" | "gcc", _) => "gcc",
+        ("docker", "apt-get") => "docker.io",
+        ("docker", "dnf" | "yum") => "podman",
+        ("docker", _) => "docker",
         ("make", _) => "make",
         ("node", "dnf" | "yum" | "apk" | "pacman" | "apt-get") => "nodejs",
         ("npm" | "npx", "apt-get" | "apk" | "pacman") => "npm",

@@ -337,7 +337,10 @@ impl Planning<'_> {
     fn missing(&self) -> impl Iterator<Item = Finding> + '_ {
         let missing = self.wish.programs.difference(&self.facts.programs);
         missing.map(|name| Finding {
-            text: format!("`{name}` is missing, which the application's commands begin with"),
+            text: match name.as_str() {
+                "docker" => format!("`{name}` is missing, or `podman`: services run in containers"),
+                _ => format!("`{name}` is missing, which the application's commands begin with"),
+            },
             line: install_line(name, &self.facts.packager),
         })
     }

@@ -13,6 +13,7 @@ use towpath_shim::protocol::{Reply, Request, State, Status};
 use towpath_shim::tree;
 
 use super::{Error, Places, Process, Supervisor};
+use crate::container::{self, Running};
 use crate::id::InstanceId;
 use crate::state::write_whole;
 
@@ -47,9 +48,27 @@ impl Supervisor {
     /// What the shim of `id` says now; `None` when there is no shim.
     pub async fn status(&self, id: &InstanceId) -> Option<Status> {
         match ask(&self.places, id, &Request::Status, ANSWERS).await {
-            Ok(Reply::Status(status)) => Some(status),
+            Ok(Reply::Status(mut status)) => {
+                self.add_container(id, &mut status);
+                Some(status)
+            }
             _ => None,
         }
+    }
+
+    /// The processes of a container are children of its engine, and the instance's all the same.
+    fn add_container(&self, id: &InstanceId, status: &mut Status) {
+        let Some(running) = Running::read(&self.places.run(id)) else {
+            return;
+        };
+        for root in running.alive() {
+            let usage = tree::usage(root);
+            status.cpu_ms += usage.cpu_ms;
+            status.rss_bytes += usage.rss_bytes;
+        }
+        let below = running.pids().into_iter();
+        let others: Vec<u32> = below.filter(|pid| !status.pids.contains(pid)).collect();
+        status.pids.extend(others);
     }
 
     /// How the tree of `id` ended, when its shim has ended by itself.
@@ -134,6 +153,9 @@ impl Supervisor {
             std::fs::create_dir_all(logs).map_err(io)?;
         }
         let text = serde_json::to_vec_pretty(&spec).map_err(|error| io(error.into()))?;
+        if let Some(container) = &process.container {
+            container.write(dir).map_err(io)?;
+        }
         write_whole(&dir.join("spec.json"), &text).map_err(io)
     }
 
@@ -173,11 +195,35 @@ impl Supervisor {
         let mark = self.places.mark(id);
         blocking(move || tree::sweep(&mark)).await;
         let _ = std::fs::remove_file(self.places.socket(id));
+        if !self.remove_container(id).await? {
+            return Ok(());
+        }
         match std::fs::remove_dir_all(self.places.run(id)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(Error::Io(self.places.run(id), error))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Removes what an engine has of `id`, if it was a container; whether nothing of it is left. Where
+    /// the engine does not answer and nothing runs any more, the folder stays, and is found by the
+    /// agent that comes next.
+    async fn remove_container(&self, id: &InstanceId) -> Result<bool, Error> {
+        let dir = self.places.run(id);
+        if !container::Spec::is_in(&dir) {
+            return Ok(true);
+        }
+        let mark = self.places.mark(id);
+        match blocking(move || container::remove_marked(&mark)).await {
+            Some(Err(error)) => {
+                let alive = Running::read(&dir).map(|running| running.alive());
+                match alive.is_some_and(|pids| !pids.is_empty()) {
+                    true => Err(Error::Container(id.clone(), error)),
+                    false => Ok(false),
+                }
+            }
+            _ => Ok(true),
         }
     }
 

@@ -30,6 +30,7 @@ pub use ready::{NotReady, Readiness};
 pub use sockets::{Owner, free_port, owner};
 pub use tend::Health;
 
+use crate::container;
 use crate::id::InstanceId;
 use tend::Tended;
 
@@ -42,6 +43,8 @@ pub enum Error {
     Shim(InstanceId, String),
     /// The shim did not answer in time.
     Silent(InstanceId),
+    /// Its container could not be ended.
+    Container(InstanceId, container::Error),
 }
 
 impl fmt::Display for Error {
@@ -50,6 +53,9 @@ impl fmt::Display for Error {
             Error::Io(path, error) => write!(f, "`{}`: {error}", path.display()),
             Error::Shim(id, why) => write!(f, "the shim of `{id}` did not come up: {why}"),
             Error::Silent(id) => write!(f, "the shim of `{id}` does not answer"),
+            Error::Container(id, error) => {
+                write!(f, "the container of `{id}` could not be ended: {error}")
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use towpath_shim::protocol::{State, Status};
 use towpath_shim::tree;
 
-use super::sockets::{Owner, owner};
+use super::sockets::{Owner, listens_inside, owner};
 use super::{Process, logs};
 use crate::clock::Clock;
 use crate::config::Probe;
@@ -44,12 +44,12 @@ pub async fn ask(
             let question = format!("GET http://127.0.0.1:{port}{path}");
             (
                 question,
-                bounded(limit, http(port, path, &status.pids)).await,
+                bounded(limit, http(process, path, &status.pids)).await,
             )
         }
         Probe::Tcp => (
             format!("connect 127.0.0.1:{port}"),
-            bounded(limit, tcp(port, &status.pids)).await,
+            bounded(limit, tcp(process, &status.pids)).await,
         ),
         Probe::Exec(command) => (
             format!("run `{command}`"),
@@ -76,9 +76,9 @@ async fn bounded(
         .unwrap_or_else(|_| Err(format!("no answer within {} ms", limit.as_millis())))
 }
 
-async fn tcp(port: u16, pids: &[u32]) -> Result<(), String> {
-    connect(port).await?;
-    own(port, pids).await
+async fn tcp(process: &Process, pids: &[u32]) -> Result<(), String> {
+    connect(process.port.unwrap_or(0)).await?;
+    own(process, pids).await
 }
 
 async fn connect(port: u16) -> Result<TcpStream, String> {
@@ -91,22 +91,39 @@ async fn connect(port: u16) -> Result<TcpStream, String> {
 
 /// The socket must be the instance's own: another process on its port would answer in its name. The kernel walks all
 /// connections of the machine for that, so it is asked only when there was an answer.
-async fn own(port: u16, pids: &[u32]) -> Result<(), String> {
+async fn own(process: &Process, pids: &[u32]) -> Result<(), String> {
+    let port = process.port.unwrap_or(0);
+    let published = process.container.as_ref().and_then(|one| one.published);
     let seen = {
         let pids = pids.to_vec();
-        tokio::task::spawn_blocking(move || owner(port, &pids)).await
+        tokio::task::spawn_blocking(move || {
+            let inner = published.filter(|port| !listens_inside(port.inner, &pids));
+            (owner(port, &pids), inner)
+        })
+        .await
     };
-    match seen {
-        Ok(Owner::Own) => Ok(()),
-        Ok(Owner::Nobody) => Err("nothing listens there any more".to_owned()),
-        Ok(Owner::Other(Some((pid, name)))) => Err(format!(
+    let Ok((owner, missing)) = seen else {
+        return Err("nobody could look".to_owned());
+    };
+    if let (Owner::Own, Some(port)) = (&owner, missing) {
+        // The engine takes connections for it before it listens, and drops them.
+        return Err(format!(
+            "nothing listens on {} in its container",
+            port.inner
+        ));
+    }
+    match owner {
+        Owner::Own => Ok(()),
+        Owner::Nobody => Err("nothing listens there any more".to_owned()),
+        Owner::Other(Some((pid, name))) => Err(format!(
             "the port is taken by another process, {name} ({pid})"
         )),
-        _ => Err("the port is taken by another process".to_owned()),
+        Owner::Other(None) => Err("the port is taken by another process".to_owned()),
     }
 }
 
-async fn http(port: u16, path: &str, pids: &[u32]) -> Result<(), String> {
+async fn http(process: &Process, path: &str, pids: &[u32]) -> Result<(), String> {
+    let port = process.port.unwrap_or(0);
     let mut stream = connect(port).await?;
     let request = format!(
         "GET {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nuser-agent: towpath-probe\r\nconnection: close\r\n\r\n"
@@ -116,7 +133,7 @@ async fn http(port: u16, path: &str, pids: &[u32]) -> Result<(), String> {
         .await
         .map_err(|error| error.to_string())?;
     let answer = head(&mut stream).await;
-    own(port, pids).await?;
+    own(process, pids).await?;
     let text = String::from_utf8_lossy(&answer);
     let status = text
         .strip_prefix("HTTP/1.")

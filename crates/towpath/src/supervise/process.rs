@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use towpath_shim::protocol::{Log, Restart, Spec, Stop, User};
 
 use crate::config::{Alive, Ready};
+use crate::container;
 use crate::id::{Digest, InstanceId};
 
 /// Folders of one environment, and the program that shims are started from.
@@ -115,6 +116,8 @@ pub struct Process {
     pub ready: Option<Ready>,
     /// Whether it works, later on.
     pub alive: Option<Alive>,
+    /// The container that it keeps, when it keeps one.
+    pub container: Option<container::Spec>,
 }
 
 impl Process {

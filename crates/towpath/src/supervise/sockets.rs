@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 
 /// The ports that instances get.
 pub const PORTS: Range<u16> = 20_000..32_000;
@@ -21,7 +22,8 @@ pub enum Owner {
 /// Who listens on `port`, seen from the tree of processes `pids`.
 #[must_use]
 pub fn owner(port: u16, pids: &[u32]) -> Owner {
-    let inodes = listening(port);
+    let found: Vec<Listening> = entries(TABLES).filter(|one| one.port == port).collect();
+    let inodes: BTreeSet<u64> = found.iter().map(|one| one.inode).collect();
     if inodes.is_empty() {
         return Owner::Nobody;
     }
@@ -33,16 +35,49 @@ pub fn owner(port: u16, pids: &[u32]) -> Owner {
         .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
         .find(|pid| holds(*pid, &inodes))
         .map(|pid| (pid, name(pid)));
-    Owner::Other(other)
+    match other {
+        None if found.iter().any(|one| is_of_closed(one.uid, pids)) => Owner::Own,
+        other => Owner::Other(other),
+    }
+}
+
+/// Whether one of the processes is of that user, and may not be looked into. A container of another
+/// user's engine is such a one: then it is taken for the owner where nobody else is seen to be.
+fn is_of_closed(uid: u32, pids: &[u32]) -> bool {
+    pids.iter().any(|pid| {
+        let closed = std::fs::read_dir(format!("/proc/{pid}/fd"))
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
+        closed && std::fs::metadata(format!("/proc/{pid}")).is_ok_and(|found| found.uid() == uid)
+    })
+}
+
+/// Whether anything listens on `port` in the network of one of the processes `pids`, other than the
+/// caller's own; true where that cannot be seen.
+#[must_use]
+pub(super) fn listens_inside(port: u16, pids: &[u32]) -> bool {
+    let network = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    let own = network("self");
+    let mut seen = BTreeSet::new();
+    for pid in pids {
+        let theirs = network(&pid.to_string());
+        if theirs.is_none() || theirs == own || !seen.insert(theirs) {
+            continue;
+        }
+        let tables = ["tcp", "tcp6"].map(|name| format!("/proc/{pid}/net/{name}"));
+        if entries(tables).any(|one| one.port == port) {
+            return true;
+        }
+    }
+    seen.is_empty()
 }
 
 /// The ports that the processes `pids` listen on.
 #[must_use]
 pub fn ports_of(pids: &[u32]) -> Vec<u16> {
     let own: BTreeSet<u64> = pids.iter().flat_map(|pid| sockets(*pid)).collect();
-    let mut ports: Vec<u16> = entries()
-        .filter(|(_, inode)| own.contains(inode))
-        .map(|(port, _)| port)
+    let mut ports: Vec<u16> = entries(TABLES)
+        .filter(|one| own.contains(&one.inode))
+        .map(|one| one.port)
         .collect();
     ports.sort_unstable();
     ports.dedup();
@@ -61,18 +96,20 @@ pub fn free_port(start: u64, taken: &BTreeSet<u16>) -> Option<u16> {
         })
 }
 
-fn listening(port: u16) -> BTreeSet<u64> {
-    entries()
-        .filter(|(found, _)| port == *found)
-        .map(|(_, inode)| inode)
-        .collect()
+/// A listening TCP socket.
+struct Listening {
+    port: u16,
+    uid: u32,
+    inode: u64,
 }
 
-/// `(port, inode)` of every listening TCP socket; the columns are those of proc(5).
-fn entries() -> impl Iterator<Item = (u16, u64)> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"]
-        .map(|path| std::fs::read_to_string(path).unwrap_or_default());
-    let lines: Vec<(u16, u64)> = tables
+/// Those of the caller's own network.
+const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
+
+/// Every listening TCP socket of these tables; the columns are those of proc(5).
+fn entries(tables: [impl AsRef<std::path::Path>; 2]) -> impl Iterator<Item = Listening> {
+    let tables = tables.map(|path| std::fs::read_to_string(path).unwrap_or_default());
+    let lines: Vec<Listening> = tables
         .iter()
         .flat_map(|table| table.lines().filter_map(entry))
         .collect();
@@ -80,14 +117,16 @@ fn entries() -> impl Iterator<Item = (u16, u64)> {
 }
 
 /// Most lines are connections, and there may be tens of thousands: they are told apart before anything is parsed.
-fn entry(line: &str) -> Option<(u16, u64)> {
+fn entry(line: &str) -> Option<Listening> {
     if !line.contains(" 0A ") {
         return None;
     }
     let mut fields = line.split_ascii_whitespace().skip(1);
     let port = u16::from_str_radix(fields.next()?.rsplit(':').next()?, 16).ok()?;
     let is_listening = fields.nth(1)? == "0A";
-    is_listening.then(|| Some((port, fields.nth(5)?.parse().ok()?)))?
+    let uid = fields.nth(3)?.parse().ok()?;
+    let inode = fields.nth(1)?.parse().ok()?;
+    is_listening.then_some(Listening { port, uid, inode })
 }
 
 fn holds(pid: u32, inodes: &BTreeSet<u64>) -> bool {

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use towpath_shim::protocol::{Policy, Restart, Stop};
 
-use super::{Result, blocking, version};
+use super::{Result, blocking, images, version};
 use crate::build::{self, Cache};
 use crate::config::{Config, Service};
 use crate::diagnostic::Diagnostic;
 use crate::id::{Digest, InstanceId};
-use crate::release::record::{Record, platform};
+use crate::release::record::{Record, is_files, platform};
 use crate::release::version::shell;
 use crate::release::world::state_trouble;
 use crate::release::{OpenRun, Presence, Side, Version, World, toolchain};
@@ -118,12 +118,30 @@ fn process(
     let mut env = toolchain::variables(&world.state(), user);
     env.extend(service.build_env.clone());
     Process {
-        id: id(run, name),
-        service: "build".to_owned(),
-        argv: shell(command),
-        env,
-        cwd: version.root.join(&service.dir),
         user,
+        ..once(
+            id(run, name),
+            shell(command),
+            env,
+            &version.root.join(&service.dir),
+        )
+    }
+}
+
+/// A process that runs to its end, once, with its log among those of builds.
+pub(super) fn once(
+    id: InstanceId,
+    argv: Vec<String>,
+    env: BTreeMap<String, String>,
+    dir: &Path,
+) -> Process {
+    Process {
+        id,
+        service: "build".to_owned(),
+        argv,
+        env,
+        cwd: dir.to_owned(),
+        user: None,
         listen: Vec::new(),
         port: None,
         restart: Restart {
@@ -140,6 +158,7 @@ fn process(
         log: (8 << 20, 1),
         ready: None,
         alive: None,
+        container: None,
     }
 }
 
@@ -173,13 +192,15 @@ pub(super) async fn pack(world: &World, run: &OpenRun) -> Result<Value> {
         .and_then(|version| version.seed.clone());
     let seed = seed.ok_or_else(|| trouble("the plan has no source"))?;
     let (blobs, root) = (world.blobs.clone(), version.root.clone());
+    let (images, archives) = images::packed(run);
     let builder = world.builder();
     let artifacts = blocking(move || {
         if let Some(user) = builder {
             build::take(&root, user).map_err(|error| trouble(&error.to_string()))?;
         }
         stays(&config, &root)?;
-        let packed = artifacts(&config, &root, &blobs)?;
+        let mut packed = artifacts(&config, &root, &blobs)?;
+        packed.extend(archives);
         build::mark_built(&root).map_err(|error| trouble(&error.to_string()))?;
         Ok(packed)
     })
@@ -193,6 +214,7 @@ pub(super) async fn pack(world: &World, run: &OpenRun) -> Result<Value> {
         platform: platform(),
         manifest: version.manifest.clone(),
         artifacts,
+        images,
     };
     let text = serde_json::to_string(&record).map_err(|error| trouble(&error.to_string()))?;
     let signature = world.key.sign(&text);
@@ -218,7 +240,9 @@ fn stays(config: &Config, root: &Path) -> Result<()> {
 /// One artifact a service, one a folder of migrations; services that share a folder and its paths
 /// share the artifact's bytes, and so the blob.
 fn artifacts(config: &Config, root: &Path, blobs: &Blobs) -> Result<BTreeMap<String, Digest>> {
-    let services = config.services.iter().map(|(name, service)| {
+    let processes = config.services.iter();
+    let processes = processes.filter(|(_, service)| service.container.is_none());
+    let services = processes.map(|(name, service)| {
         let whole = vec![service.dir.clone()];
         let chosen = service
             .artifact
@@ -281,7 +305,9 @@ pub(in crate::release) fn unpack(
         return Ok(());
     }
     build::remove(root).map_err(|error| build::Error::Io(root.to_owned(), error))?;
-    for digest in artifacts.values() {
+    std::fs::create_dir_all(root).map_err(|error| build::Error::Io(root.to_owned(), error))?;
+    let files = artifacts.iter().filter(|(name, _)| is_files(name));
+    for (_, digest) in files {
         let path = blobs.path(*digest);
         let file = File::open(&path).map_err(|error| build::Error::Io(path, error))?;
         let plain = flate2::read::GzDecoder::new(BufReader::new(file));

@@ -2,6 +2,7 @@
 
 pub(in crate::release) mod builds;
 pub(in crate::release) mod data;
+pub(in crate::release) mod images;
 mod instances;
 mod traffic;
 
@@ -20,6 +21,7 @@ impl Step {
                 traffic::start_gateway(world, listen, listen_tls.as_deref()).await
             }
             Step::Build { service } => builds::build(world, run, service).await,
+            Step::Image { service } => images::have(world, run, service).await,
             Step::Pack => builds::pack(world, run).await,
             Step::BackUp { resource } => data::back_up(world, run, resource).await,
             Step::Migrate { resource, versions } => {
@@ -43,6 +45,7 @@ impl Step {
         match self {
             Step::Gateway { .. } => traffic::probe_gateway(world).await,
             Step::Build { .. } | Step::Pack => builds::probe(run),
+            Step::Image { .. } => Presence::Partial,
             Step::BackUp { resource } => data::probe_backup(world, run, resource),
             Step::Migrate { resource, versions } => {
                 data::probe_migrations(world, resource, versions).await
@@ -67,6 +70,7 @@ impl Step {
         match self {
             Step::Gateway { .. } => traffic::stop_gateway(world).await.map(drop),
             Step::Build { service } => builds::undo_build(world, run, service).await,
+            Step::Image { service } => images::undo(world, run, service).await,
             // A release is a record of what was built; it stays, unused.
             Step::Pack => Ok(()),
             Step::BackUp { resource } => data::undo_backup(world, run, resource),
@@ -92,7 +96,11 @@ impl Step {
     pub(super) fn can_be_cut_off(&self) -> bool {
         matches!(
             self,
-            Step::Build { .. } | Step::Release { .. } | Step::Ready { .. } | Step::Drain
+            Step::Build { .. }
+                | Step::Image { .. }
+                | Step::Release { .. }
+                | Step::Ready { .. }
+                | Step::Drain
         )
     }
 }
