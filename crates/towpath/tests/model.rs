@@ -163,6 +163,7 @@ fn version(run: u64) -> Version {
         manifest: String::new(),
         instances: Vec::new(),
         seed: None,
+        images: std::collections::BTreeMap::new(),
     }
 }
 
