@@ -14,6 +14,7 @@ mod container;
 mod contract;
 mod crash;
 mod damage;
+mod databases;
 mod failure;
 #[allow(dead_code)] // what `make tls` needs
 mod fixture;

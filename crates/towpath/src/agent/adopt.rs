@@ -8,7 +8,7 @@ use crate::diagnostic::Diagnostic;
 use crate::id::InstanceId;
 use crate::release::{
     Environment, GATEWAY, OpenRun, Step, StepState, Version, World, adopt_gateway, image_id,
-    release_id, tend_gateway,
+    release_id, resource_instance, resume_resources, tend_gateway,
 };
 use crate::state::write_whole;
 
@@ -18,8 +18,10 @@ use crate::state::write_whole;
 /// When the journal cannot be read, or a version of it not be resolved.
 pub(super) async fn adopt(world: &Arc<World>) -> Result<(), Diagnostic> {
     let now = world.environment()?;
-    let (wanted, known) = (wanted(&now), known(world, &now)?);
+    let (mut wanted, known) = (wanted(&now), known(world, &now)?);
+    wanted.extend(now.provided.iter().map(|name| resource_instance(name)));
     for id in world.supervisor.known() {
+        // A resource is no run's, and its name does not look like one.
         if run_of(&id).is_some_and(|run| run > now.last_run) {
             return Err(older(world, &id));
         }
@@ -30,10 +32,17 @@ pub(super) async fn adopt(world: &Arc<World>) -> Result<(), Diagnostic> {
         }
     }
     let is_reboot = forget_ends(world, &wanted);
+    // What services need comes first. What stands against it is said by the next run, and in its log.
+    let _ = resume_resources(world, &now.provided).await;
     let coming = now.open.as_ref().and_then(OpenRun::new_version);
     for version in serving(&now).chain(coming.as_ref()) {
-        let mut processes =
-            version.processes(&world.environment, world.supervisor.places(), world.user)?;
+        let processes =
+            version.processes(&world.environment, world.supervisor.places(), world.user);
+        let mut processes = match processes {
+            // Without an agent nobody could mend it: what runs goes on untended, and the next run says why.
+            Err(trouble) if trouble.code.starts_with("resource::") => continue,
+            processes => processes?,
+        };
         processes.retain(|id, _| wanted.contains(id));
         match is_reboot {
             true => turn::start(world, version, processes)?,
@@ -110,7 +119,13 @@ fn known(world: &World, now: &Environment) -> Result<BTreeSet<InstanceId>, Diagn
     if now.gateway.is_some() || now.open.is_some() {
         known.insert(InstanceId(GATEWAY.to_owned()));
     }
+    known.extend(now.provided.iter().map(|name| resource_instance(name)));
     if let Some(run) = &now.open {
+        // Being provided when a crash came: it is gone on with, or undone.
+        known.extend(run.plan.steps.iter().filter_map(|step| match step {
+            Step::Provide { resource, .. } => Some(resource_instance(resource)),
+            _ => None,
+        }));
         known.extend(run.plan.steps.iter().filter_map(|step| match step {
             Step::Build { service } => {
                 Some(InstanceId(format!("build-{service}-{}", run.plan.run)))

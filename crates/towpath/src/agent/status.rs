@@ -11,6 +11,7 @@ use super::{certificates, jobs};
 use crate::id::InstanceId;
 use crate::release::{
     Environment, Instance, OpenRun, Phase, StepState, Version, Warm, World, gateway_state,
+    resource_instance, resource_version,
 };
 use crate::supervise::Health;
 
@@ -20,7 +21,9 @@ const SHOWN: usize = 20;
 pub(super) async fn status(world: &World) -> Result<Status, Failure> {
     let now = world.environment().map_err(failed)?;
     let gateway = gateway_state(world).await;
-    let instances = instances(&now, &world.supervisor.health());
+    let health = world.supervisor.health();
+    let mut instances = instances(&now, &health);
+    instances.extend(resources(world, &now, &health));
     let certificates = certificates::status(world, &now, gateway.as_ref()).map_err(failed)?;
     let verdict = match verdict(&now, &instances, gateway.is_some()) {
         "serving" if certificates.iter().any(|one| !one.good) => "degraded",
@@ -131,9 +134,42 @@ fn instances(now: &Environment, health: &BTreeMap<InstanceId, Health>) -> Vec<In
     shown
 }
 
+/// The servers of resources belong to no version.
+fn resources(
+    world: &World,
+    now: &Environment,
+    health: &BTreeMap<InstanceId, Health>,
+) -> Vec<InstanceStatus> {
+    let shown = now.provided.iter().map(|name| {
+        let id = resource_instance(name);
+        let found = health.get(&id);
+        let one = Instance {
+            service: name.clone(),
+            port: found.and_then(|health| health.port),
+            id,
+        };
+        status_of(
+            "resource",
+            resource_version(&world.state(), name),
+            &one,
+            found,
+        )
+    });
+    shown.collect()
+}
+
 fn instance(
     side: &str,
     version: &Version,
+    instance: &Instance,
+    health: Option<&Health>,
+) -> InstanceStatus {
+    status_of(side, version.name(), instance, health)
+}
+
+fn status_of(
+    side: &str,
+    version: String,
     instance: &Instance,
     health: Option<&Health>,
 ) -> InstanceStatus {
@@ -146,7 +182,7 @@ fn instance(
         id: instance.id.clone(),
         service: instance.service.clone(),
         side: side.to_owned(),
-        version: version.name(),
+        version,
         state: word(health).to_owned(),
         pid,
         port: instance.port,
@@ -202,8 +238,11 @@ fn verdict(now: &Environment, instances: &[InstanceStatus], gateway: bool) -> &'
             .filter(|one| one.service == **name)
             .all(|one| one.state != "ready")
     });
+    let resources = instances.iter().filter(|one| one.side == "resource");
+    let a_resource_is_gone = resources.filter(|one| one.state != "ready").count() > 0;
     match live.iter().filter(bad).count() {
         _ if !gateway || a_service_is_gone => "failing",
+        _ if a_resource_is_gone => "degraded",
         0 => "serving",
         _ => "degraded",
     }

@@ -12,6 +12,7 @@ mod names;
 mod order;
 mod output;
 mod probe;
+mod resource;
 mod service;
 mod sheet;
 mod template;
@@ -19,8 +20,7 @@ mod tls;
 mod tree;
 mod types;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 
 use crate::diagnostic::{Diagnostic, Report, Span, closest};
 use crate::manifest::value::Value;
@@ -144,7 +144,7 @@ fn read(sheet: &Sheet<'_>) -> Config {
         keep,
         services,
         order,
-        resources: resources(&root),
+        resources: resource::read(&root),
         traffic: load::traffic(&root.at("traffic")),
         rehearse: load::rehearse(&root.at("rehearse")),
     }
@@ -281,39 +281,5 @@ fn default_window(environment: &str) -> &'static str {
     match environment {
         LOCAL => "0s",
         _ => "10m",
-    }
-}
-
-fn resources(root: &Reader<'_>) -> BTreeMap<String, Resource> {
-    let services: BTreeSet<_> = root
-        .at("services")
-        .entries()
-        .into_iter()
-        .map(|(name, _)| name)
-        .collect();
-    let entries = root.at("resources").entries();
-    entries
-        .into_iter()
-        .filter(|(name, _)| !services.contains(name))
-        .map(|(name, reader)| (name.to_owned(), resource(&reader)))
-        .collect()
-}
-
-fn resource(reader: &Reader<'_>) -> Resource {
-    let kind = match reader.at("kind").text() {
-        Some("postgres") => ResourceKind::Postgres,
-        Some("redis") => ResourceKind::Redis,
-        _ => ResourceKind::Sqlite,
-    };
-    let migrate = reader.at("migrate");
-    let folder = migrate.at("folder").text().map(PathBuf::from);
-    let run = migrate.at("run").text().map(str::to_owned);
-    let on_start = !migrate.at("on_start").is_absent() && migrate.at("on_start").flag(false);
-    Resource {
-        kind,
-        migrate: folder
-            .map(Migrate::Folder)
-            .or(run.map(Migrate::Run))
-            .or(on_start.then_some(Migrate::OnStart)),
     }
 }

@@ -31,6 +31,9 @@ impl Named {
             Named::Web => &["url", "host", "port"],
             Named::Worker => &[],
             Named::Resource(kind) if kind == "sqlite" => &["url", "path"],
+            Named::Resource(kind) if kind == "postgres" => {
+                &["url", "host", "port", "name", "user", "password"]
+            }
             Named::Resource(_) => &["url", "host", "port"],
         }
     }
@@ -77,6 +80,7 @@ impl<'a> Names<'a> {
         }
         for (name, resource) in root.at("resources").entries() {
             names.not_reserved(name, &resource);
+            names.not_of_a_run(name, &resource);
             let kind = resource.at("kind").quiet_text();
             if let Some(service) = places.get(name) {
                 names.taken(name, &resource, service.clone());
@@ -106,6 +110,25 @@ impl<'a> Names<'a> {
                 ))
                 .help("give it another name"),
         );
+    }
+
+    /// A resource that runs is an instance with its own name, and is told from those of services by that.
+    fn not_of_a_run(&self, name: &str, resource: &Reader<'_>) {
+        let is_run = |part: &str| {
+            let number = part.strip_prefix('d').unwrap_or_default();
+            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        if let Some(run) = name.split('-').find(|part| is_run(part)) {
+            let message = format!("`{}` is named like an instance", resource.path);
+            self.sheet.report(
+                Diagnostic::error("config::reserved-name", message)
+                    .label(
+                        resource.key.clone(),
+                        format!("`{run}` is the name of a run"),
+                    )
+                    .help("give it another name"),
+            );
+        }
     }
 
     fn taken(&self, name: &str, resource: &Reader<'_>, service: Span) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::ser::{Serialize, Serializer};
 
-use super::{Part, Server, Template};
+use super::{Address, Part, Server, Template};
 
 /// A duration as whole milliseconds.
 pub(super) fn millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -67,6 +67,21 @@ impl fmt::Display for Server {
 }
 
 impl Serialize for Server {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Url(url) => formatter.write_str(url),
+            Address::File(path) => write!(formatter, "file:{}", path.display()),
+        }
+    }
+}
+
+impl Serialize for Address {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }

@@ -296,6 +296,37 @@ pub struct Resource {
     pub kind: ResourceKind,
     /// How its schema comes about, if anybody cares for it.
     pub migrate: Option<Migrate>,
+    /// Major version of a server of ours; the newest there is, if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
+    /// Where it is; `None` for one of ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<Address>,
+    /// Where it is for what a pooler does not bear: migrations and backups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub direct_url: Option<Address>,
+    /// Who backs it up.
+    #[serde(skip_serializing_if = "Backup::is_ours")]
+    pub backup: Backup,
+}
+
+/// Where something is that is not ours. It holds no password: what is typed is committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// As typed.
+    Url(String),
+    /// In this file, on the environment's machine.
+    File(PathBuf),
+}
+
+/// Who backs a database up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backup {
+    /// Towpath, before each deployment.
+    Towpath,
+    /// Whoever runs it.
+    Provider,
 }
 
 /// How the schema of a database comes about.
@@ -310,7 +341,25 @@ pub enum Migrate {
     OnStart,
 }
 
+impl Backup {
+    fn is_ours(&self) -> bool {
+        *self == Backup::Towpath
+    }
+}
+
 impl Resource {
+    /// Whether it is a server that Towpath runs.
+    #[must_use]
+    pub fn is_run(&self) -> bool {
+        self.url.is_none() && self.kind != ResourceKind::Sqlite
+    }
+
+    /// Whether it holds data that a deployment backs up.
+    #[must_use]
+    pub fn is_backed_up(&self) -> bool {
+        self.kind != ResourceKind::Redis && self.backup == Backup::Towpath
+    }
+
     /// The folder of our migrations, where the schema is ours to bring about.
     #[must_use]
     pub fn migrations(&self) -> Option<&Path> {
@@ -322,7 +371,7 @@ impl Resource {
 }
 
 /// Kinds of resource.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ResourceKind {
     /// A file in the environment's data folder.

@@ -416,8 +416,8 @@ static RESOURCE: Shape = Shape::Table(&keys(&[
     field(
         "kind",
         Shape::Choice {
-            now: &["sqlite"],
-            later: &["postgres", "redis", "storage", "auth", "search"],
+            now: &["sqlite", "postgres", "redis"],
+            later: &["storage", "auth", "search"],
         },
         "what it is",
     )
@@ -427,10 +427,25 @@ static RESOURCE: Shape = Shape::Table(&keys(&[
         MIGRATE,
         "folder of migrations, or how they are run",
     ),
-    field("version", Shape::Open, "major version").later(),
-    field("url", text(Form::Any), "where it is, if it is not ours").later(),
-    field("direct_url", text(Form::Any), "where it is, round a pooler").later(),
-    field("backup", text(Form::Any), "who backs it up").later(),
+    field(
+        "version",
+        Shape::Integer { min: 10, max: 99 },
+        "major version of a PostgreSQL of ours",
+    ),
+    field("url", text(Form::Filled), "where it is, if it is not ours"),
+    field(
+        "direct_url",
+        text(Form::Filled),
+        "where it is, round a pooler",
+    ),
+    field(
+        "backup",
+        Shape::Choice {
+            now: &["provider"],
+            later: &[],
+        },
+        "who backs it up, if not Towpath",
+    ),
 ]));
 
 const MIGRATE: Shape = Shape::Short {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::planner::Result;
 use super::prepare::Prepared;
-use super::{Operation, Refusal, Step, World};
+use super::{Operation, Refusal, Step, World, database};
 use crate::config::Config;
 use crate::diagnostic::Diagnostic;
 use crate::resource::sqlite;
@@ -19,11 +19,13 @@ pub(super) fn steps_of_data(
 ) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     for (name, resource) in &config.resources {
+        database::check(&world.state(), name, resource).map_err(Refusal::Refused)?;
         let versions = match resource.migrations() {
             Some(folder) => pending(world, name, &within(prepared, folder)?)?,
             None => Vec::new(),
         };
-        if operation != Operation::Up || !versions.is_empty() {
+        let is_due = operation != Operation::Up || !versions.is_empty();
+        if is_due && resource.is_backed_up() {
             steps.push(Step::BackUp {
                 resource: name.clone(),
             });

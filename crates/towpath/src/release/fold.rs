@@ -1,6 +1,6 @@
 //! What an environment is: a pure function of its journal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -60,6 +60,8 @@ pub struct Environment {
     pub gateway_tls: Option<String>,
     /// The label of the gateway's table.
     pub label: String,
+    /// Resources whose servers are to run.
+    pub provided: BTreeSet<String>,
     /// Releases that served, oldest first, without those that were rolled back.
     pub history: Vec<ReleaseId>,
     /// Runs that have ended, oldest first.
@@ -147,7 +149,10 @@ impl Environment {
         if let Some(token) = row.data["token"].as_str() {
             self.tokens.insert(token.to_owned(), row.run);
         }
-        self.open = Some(OpenRun::new(plan, row.at.clone(), self.label.clone()));
+        self.open = Some(OpenRun {
+            provided_before: self.provided.clone(),
+            ..OpenRun::new(plan, row.at.clone(), self.label.clone())
+        });
         Ok(())
     }
 
@@ -156,7 +161,25 @@ impl Environment {
         let run = run.ok_or_else(|| format!("{} is not open", row.run))?;
         let step = run.apply_step(row)?;
         self.note_gateway(&step, row.kind, row.run);
+        self.note_resources(&step, row.kind);
         Ok(())
+    }
+
+    /// What is provided stays so, whatever becomes of the run, unless it is undone or stopped.
+    fn note_resources(&mut self, step: &Step, kind: Kind) {
+        let before = self.open.as_ref().map(|run| &run.provided_before);
+        match (step, kind) {
+            (Step::Provide { resource, .. }, Kind::Ok) => {
+                self.provided.insert(resource.clone());
+            }
+            (Step::Provide { resource, .. }, Kind::Undone)
+                if before.is_none_or(|before| !before.contains(resource)) =>
+            {
+                self.provided.remove(resource);
+            }
+            (Step::StopResources, Kind::Ok) => self.provided.clear(),
+            _ => {}
+        }
     }
 
     /// What the gateway's steps leave behind, whatever becomes of their run.

@@ -12,6 +12,7 @@
 mod collect;
 mod containers;
 mod data;
+pub mod database;
 mod effect;
 mod executor;
 mod explain;
@@ -24,6 +25,7 @@ mod plan;
 mod planner;
 mod prepare;
 mod record;
+mod resources;
 mod run;
 mod step;
 mod toolchain;
@@ -46,6 +48,9 @@ pub use plan::{Operation, Plan, Sabotage};
 pub use planner::{Bring, Order, Refusal, bring, down, price, retire, roll_back};
 pub use prepare::discard;
 pub use record::{Record, platform};
+pub use resources::{
+    instance as resource_instance, resume as resume_resources, version as resource_version,
+};
 pub use run::{OpenRun, Phase, StepState, Stuck};
 pub use step::{Class, Presence, Side, Step};
 pub(crate) use toolchain::home;

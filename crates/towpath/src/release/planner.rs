@@ -10,7 +10,8 @@ use super::prepare::{self, Prepared};
 use super::version::millis;
 use super::way::admit;
 use super::{
-    Environment, Instance, Operation, Plan, Sabotage, Side, Step, Version, World, toolchain,
+    Environment, Instance, Operation, Plan, Sabotage, Side, Step, Version, World, resources,
+    toolchain,
 };
 use crate::build::Source;
 use crate::config::{Config, Role};
@@ -138,7 +139,8 @@ fn plan(
     }
     engine(&containers)?;
     let run = RunId(now.last_run + 1);
-    let mut taken = taken(now);
+    let mut taken = taken(world, now);
+    let provides = steps_of_resources(world, &config, &mut taken)?;
     let mut steps: Vec<Step> = steps_of_gateway(world, now, &config, operation, &mut taken)?
         .into_iter()
         .collect();
@@ -165,7 +167,13 @@ fn plan(
         _ => Keeps::Old,
     };
     let commands = steps_of_release(&config, operation);
-    steps.extend(builds.into_iter().chain(data).chain(commands));
+    steps.extend(
+        builds
+            .into_iter()
+            .chain(provides)
+            .chain(data)
+            .chain(commands),
+    );
     steps.extend(steps_of_turn(world, now, &config, &new, keeps)?);
     Ok(Plan {
         run,
@@ -228,6 +236,27 @@ fn steps_of_gateway(
         listen: listen.to_string(),
         listen_tls,
     }))
+}
+
+/// What this machine lacks for them is said before anything is touched.
+fn steps_of_resources(
+    world: &World,
+    config: &Config,
+    taken: &mut BTreeSet<u16>,
+) -> Result<Vec<Step>> {
+    resources::reach(world, config).map_err(Refusal::Invalid)?;
+    let mut steps = Vec::new();
+    for (name, resource) in resources::run(config) {
+        resources::check(world, name, resource).map_err(Refusal::Refused)?;
+        let start = place(world).wrapping_add(7);
+        let port = resources::port(world, name, start, taken).map_err(Refusal::Failed)?;
+        taken.insert(port);
+        steps.push(Step::Provide {
+            resource: name.to_owned(),
+            port,
+        });
+    }
+    Ok(steps)
 }
 
 /// A release was built before, and needs no more than its images.
@@ -324,7 +353,7 @@ fn has_workers(version: &Version, world: &World) -> Result<bool> {
     Ok(version.of_role(&config, Role::Worker).next().is_some())
 }
 
-fn taken(now: &Environment) -> BTreeSet<u16> {
+fn taken(world: &World, now: &Environment) -> BTreeSet<u16> {
     let versions = now
         .live
         .iter()
@@ -332,14 +361,20 @@ fn taken(now: &Environment) -> BTreeSet<u16> {
     versions
         .flat_map(|version| &version.instances)
         .filter_map(|instance| instance.port)
+        .chain(resources::ports(world))
         .collect()
+}
+
+/// Where this environment looks for ports first.
+fn place(world: &World) -> u64 {
+    let place = Digest::of(world.state().as_os_str().as_encoded_bytes()).0;
+    u64::from(u16::from_be_bytes([place[0], place[1]]))
 }
 
 /// A free port, searched from a place of this environment's own, so that agents on one machine
 /// seldom look at the same one.
 fn port(world: &World, run: u64, taken: &mut BTreeSet<u16>) -> Result<u16> {
-    let place = Digest::of(world.state().as_os_str().as_encoded_bytes()).0;
-    let start = u64::from(u16::from_be_bytes([place[0], place[1]])) + run * 17;
+    let start = place(world) + run * 17;
     let port = free_port(start, taken).ok_or_else(|| {
         Refusal::Failed(Diagnostic::error(
             "supervise::no-port",
@@ -486,7 +521,8 @@ fn schemas(world: &World, plan: &Plan) -> String {
         .new
         .as_ref()
         .and_then(|new| new.config(&world.environment).ok());
-    let resources = config.map(|config| config.resources).unwrap_or_default();
+    let mut resources = config.map(|config| config.resources).unwrap_or_default();
+    resources.retain(|_, resource| resource.migrations().is_some());
     let at = |name: &String| {
         let file = sqlite::path(&world.state(), name);
         if !file.exists() {
@@ -529,6 +565,9 @@ pub fn down(world: &World, now: &Environment, actor: &str) -> Result<Plan> {
     }
     if now.gateway.is_some() {
         steps.push(Step::StopGateway);
+    }
+    if !now.provided.is_empty() {
+        steps.push(Step::StopResources);
     }
     Ok(quiet(now, Operation::Down, actor, steps))
 }

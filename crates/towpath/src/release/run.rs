@@ -1,6 +1,6 @@
 //! A run that has not ended: where its steps stand, which way it goes, and which rows may follow.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -121,6 +121,8 @@ pub struct OpenRun {
     pub since: Mark,
     /// The gateway's label before it began.
     pub label_before: String,
+    /// Resources that were provided before it began.
+    pub provided_before: BTreeSet<String>,
 }
 
 impl OpenRun {
@@ -139,6 +141,7 @@ impl OpenRun {
             is_cancelled: false,
             since,
             label_before,
+            provided_before: BTreeSet::new(),
         }
     }
 

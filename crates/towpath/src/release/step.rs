@@ -40,6 +40,13 @@ pub enum Step {
     },
     /// Pack the artifacts and make the release of them.
     Pack,
+    /// Start the server of a resource, with the application's part in it.
+    Provide {
+        /// The resource.
+        resource: String,
+        /// Its port, unless it has one already.
+        port: u16,
+    },
     /// Back a database up.
     BackUp {
         /// The resource.
@@ -84,6 +91,8 @@ pub enum Step {
     Close,
     /// Stop the gateway.
     StopGateway,
+    /// Stop the servers of all resources; their data stays.
+    StopResources,
 }
 
 /// What going back over a step means, within the plan it stands in.
@@ -136,6 +145,7 @@ impl Step {
             | Step::Build { .. }
             | Step::Image { .. }
             | Step::Pack
+            | Step::Provide { .. }
             | Step::BackUp { .. }
             | Step::Release { .. }
             | Step::Launch { .. }
@@ -148,7 +158,9 @@ impl Step {
             Step::Drain => {
                 Class::Loses("open streams: they were closed, and clients connect again")
             }
-            Step::Retire { .. } | Step::Close | Step::StopGateway => Class::ForwardOnly,
+            Step::Retire { .. } | Step::Close | Step::StopGateway | Step::StopResources => {
+                Class::ForwardOnly
+            }
         }
     }
 
@@ -174,7 +186,8 @@ impl Step {
             Step::StopWorkers => "the workers before are started again",
             Step::StartWorkers => "the new workers are stopped",
             Step::Switch => "requests go where they went before",
-            Step::Retire { .. } | Step::Close | Step::StopGateway => "none",
+            Step::Provide { .. } => "the server is stopped if it was started here; its data stays",
+            Step::Retire { .. } | Step::Close | Step::StopGateway | Step::StopResources => "none",
         }
     }
 }
@@ -187,6 +200,7 @@ impl fmt::Display for Step {
             Step::Build { service } => write!(f, "build:{service}"),
             Step::Image { service } => write!(f, "image:{service}"),
             Step::Pack => f.write_str("pack"),
+            Step::Provide { resource, .. } => write!(f, "provide:{resource}"),
             Step::BackUp { resource } => write!(f, "back-up:{resource}"),
             Step::Migrate { resource, .. } => write!(f, "migrate:{resource}"),
             Step::Release { service } => write!(f, "release:{service}"),
@@ -201,6 +215,7 @@ impl fmt::Display for Step {
             Step::Retire { side: Side::Warm } => f.write_str("retire:warm"),
             Step::Close => f.write_str("close"),
             Step::StopGateway => f.write_str("stop-gateway"),
+            Step::StopResources => f.write_str("stop-resources"),
         }
     }
 }

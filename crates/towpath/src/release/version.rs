@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use towpath_gateway::api;
 use towpath_shim::protocol::{Policy, Restart, Stop, User};
 
+use super::resources;
 use crate::build::Source;
 use crate::config::{
     self, Config, Container, Part, Probe, ResourceKind, RestartPolicy, Role, Service, Template,
@@ -15,7 +16,7 @@ use crate::container::{self, Published};
 use crate::diagnostic::Diagnostic;
 use crate::id::{Digest, InstanceId, ReleaseId, RunId};
 use crate::manifest::Manifest;
-use crate::resource::sqlite;
+use crate::resource::url::Attributes;
 use crate::supervise::{Places, Process};
 
 use super::World;
@@ -119,7 +120,7 @@ impl Version {
             Diagnostic::error("jobs::unknown", text)
         })?;
         let id = InstanceId::new(name, self.run, number);
-        let process = self.once(world, &config, service, name, &id, None);
+        let process = self.once(world, &config, service, name, &id, None)?;
         let instance = Instance {
             id,
             service: name.to_owned(),
@@ -145,10 +146,11 @@ impl Version {
             .services
             .get(name)
             .and_then(|service| Some((service, service.release.as_ref()?)));
-        Ok(found.map(|(service, command)| {
+        let process = found.map(|(service, command)| {
             let id = release_id(name, self.run);
             self.once(world, &config, service, name, &id, Some(command))
-        }))
+        });
+        process.transpose()
     }
 
     /// What runs to its end, in a service's folder and environment.
@@ -160,20 +162,21 @@ impl Version {
         name: &str,
         id: &InstanceId,
         command: Option<&str>,
-    ) -> Process {
+    ) -> Result<Process, Diagnostic> {
         let instance = Instance {
             id: id.clone(),
             service: name.to_owned(),
             port: None,
         };
+        let places = world.supervisor.places();
         let process = self.process(
-            config,
+            &Resolved::new(config, &places.state)?,
             service,
             &instance,
-            world.supervisor.places(),
+            places,
             world.user,
         );
-        Process {
+        Ok(Process {
             argv: command.map_or(process.argv, shell),
             restart: Restart {
                 policy: Policy::Never,
@@ -185,7 +188,7 @@ impl Version {
             ready: None,
             alive: None,
             ..process
-        }
+        })
     }
 
     /// Whether `id` is a run of one of its jobs.
@@ -207,12 +210,13 @@ impl Version {
         user: Option<User>,
     ) -> Result<BTreeMap<InstanceId, Process>, Diagnostic> {
         let config = self.config(environment)?;
+        let config = &Resolved::new(&config, &places.state)?;
         let built = self.instances.iter().filter_map(|instance| {
-            let service = config.services.get(&instance.service)?;
-            let process = self.process(&config, service, instance, places, user);
+            let service = config.config.services.get(&instance.service)?;
+            let process = self.process(config, service, instance, places, user);
             let process = match self.containers(service) {
                 Some(container) => {
-                    self.contained(&config, container, service, instance, places, process)
+                    self.contained(config.config, container, service, instance, places, process)
                 }
                 None => process,
             };
@@ -301,7 +305,7 @@ impl Version {
 
     fn process(
         &self,
-        config: &Config,
+        config: &Resolved<'_>,
         service: &Service,
         instance: &Instance,
         places: &Places,
@@ -336,7 +340,7 @@ impl Version {
 
     fn environment(
         &self,
-        config: &Config,
+        config: &Resolved<'_>,
         service: &Service,
         instance: &Instance,
         state: &Path,
@@ -351,7 +355,7 @@ impl Version {
             env.insert("PORT".to_owned(), port.to_string());
             env.insert("HOST".to_owned(), "127.0.0.1".to_owned());
         }
-        let render = |template: &Template| self.render(config, template, state);
+        let render = |template: &Template| self.render(config, template);
         env.extend(
             service
                 .env
@@ -361,23 +365,18 @@ impl Version {
         env
     }
 
-    fn render(&self, config: &Config, template: &Template, state: &Path) -> String {
+    fn render(&self, config: &Resolved<'_>, template: &Template) -> String {
         let part = |part: &Part| match part {
             Part::Text(text) => text.clone(),
-            Part::Attribute { name, attribute } => self.attribute(config, name, attribute, state),
+            Part::Attribute { name, attribute } => self.attribute(config, name, attribute),
         };
         template.parts.iter().map(part).collect()
     }
 
     /// References were checked when the manifest was resolved.
-    fn attribute(&self, config: &Config, name: &str, attribute: &str, state: &Path) -> String {
-        if let Some(resource) = config.resources.get(name) {
-            return match (&resource.kind, attribute) {
-                (ResourceKind::Sqlite, "path") => sqlite::path(state, name).display().to_string(),
-                (ResourceKind::Sqlite, _) => sqlite::url(state, name),
-                // The table of keys lets no manifest name them yet.
-                (ResourceKind::Postgres | ResourceKind::Redis, _) => String::new(),
-            };
+    fn attribute(&self, config: &Resolved<'_>, name: &str, attribute: &str) -> String {
+        if let Some(attributes) = config.addresses.get(name) {
+            return attributes.get(attribute).cloned().unwrap_or_default();
         }
         let port = self
             .instances
@@ -455,6 +454,26 @@ fn own_user() -> Option<User> {
         uid: uid.as_raw(),
         gid: gid.as_raw(),
     })
+}
+
+impl<'a> Resolved<'a> {
+    fn new(config: &'a Config, state: &Path) -> Result<Resolved<'a>, Diagnostic> {
+        let refers = config.services.values().flat_map(|service| {
+            let parts = service.env.values().flat_map(|template| &template.parts);
+            parts.filter_map(|part| match part {
+                Part::Attribute { name, .. } => Some(name.as_str()),
+                Part::Text(_) => None,
+            })
+        });
+        let addresses = resources::addresses(state, config, refers)?;
+        Ok(Resolved { config, addresses })
+    }
+}
+
+/// A configuration, with where its resources are.
+struct Resolved<'a> {
+    config: &'a Config,
+    addresses: BTreeMap<String, Attributes>,
 }
 
 fn health(service: &Service) -> Option<api::Health> {

@@ -1,4 +1,9 @@
-//! A PostgreSQL database.
+//! A PostgreSQL database: connections to one, and a server of ours as data.
+
+pub mod binaries;
+pub mod cluster;
+pub mod dump;
+pub mod roles;
 
 use std::time::Duration;
 
@@ -18,4 +23,157 @@ pub fn connect(url: &str, purpose: &str) -> Result<Client, postgres::Error> {
         .application_name(&format!("tow/{purpose}"))
         .connect_timeout(CONNECTS);
     config.connect(NoTls)
+}
+
+/// As [`connect`], for a target that was read.
+///
+/// # Errors
+/// When the server cannot be reached or refuses.
+pub fn connect_to(mut config: Config, purpose: &str) -> Result<Client, postgres::Error> {
+    config
+        .application_name(&format!("tow/{purpose}"))
+        .connect_timeout(CONNECTS);
+    config.connect(NoTls)
+}
+
+/// Parameters that PostgreSQL's own clients know and the driver does not, or that are read here.
+const OWN: [&str; 6] = [
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "gssencmode",
+    "sslnegotiation",
+];
+
+/// Parameters that they and the driver know.
+const SHARED: [&str; 15] = [
+    "user",
+    "password",
+    "dbname",
+    "host",
+    "hostaddr",
+    "port",
+    "options",
+    "application_name",
+    "connect_timeout",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_retries",
+    "target_session_attrs",
+    "channel_binding",
+];
+
+/// The URL without the parameters that `keep` does not have: those of an application's own driver.
+fn with_parameters(url: &str, keep: impl Fn(&str) -> bool) -> String {
+    let Some((place, query)) = url.split_once('?') else {
+        return url.to_owned();
+    };
+    let kept: Vec<&str> = query
+        .split('&')
+        .filter(|pair| keep(pair.split('=').next().unwrap_or_default()))
+        .collect();
+    match kept.is_empty() {
+        true => place.to_owned(),
+        false => format!("{place}?{}", kept.join("&")),
+    }
+}
+
+/// What a URL means, whatever it wants of TLS.
+///
+/// # Errors
+/// What is wrong with it, without quoting it.
+pub fn read(url: &str) -> Result<Config, String> {
+    let known = with_parameters(url, |name| SHARED.contains(&name));
+    known
+        .parse::<Config>()
+        .map_err(|_| "its URL is none of PostgreSQL".to_owned())
+}
+
+/// What a URL means to us. A connection that has to be by TLS is refused: it must not silently be a plain one.
+///
+/// # Errors
+/// What is wrong with it, without quoting it.
+pub fn target(url: &str) -> Result<Config, String> {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let mut names = query
+        .split('&')
+        .map(|pair| pair.split('=').next().unwrap_or_default());
+    // Programs decode them: `ssl%6Dode` would be read by one and not by the other.
+    if names.any(|name| name.contains('%')) {
+        return Err("the name of a parameter of its URL has a `%`".to_owned());
+    }
+    let mode = query
+        .split('&')
+        .filter_map(|pair| pair.strip_prefix("sslmode="))
+        .next_back();
+    match mode {
+        None | Some("disable" | "allow" | "prefer") => read(url),
+        Some(mode) => Err(format!(
+            "its URL wants `sslmode={mode}`, and connections of Towpath's own by TLS are not carried out by this version"
+        )),
+    }
+}
+
+/// A URL for PostgreSQL's own programs without its password, and the password.
+#[must_use]
+pub fn without_password(url: &str) -> (String, Option<String>) {
+    let password = read(url)
+        .ok()
+        .and_then(|config| Some(String::from_utf8_lossy(config.get_password()?).into_owned()));
+    let is_known =
+        |name: &str| name != "password" && (SHARED.contains(&name) || OWN.contains(&name));
+    let url = with_parameters(url, is_known);
+    let (scheme, rest) = url.split_once("://").unwrap_or(("postgres", &url));
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let place = match place.rsplit_once('@') {
+        Some((user, host)) => {
+            let user = user.split(':').next().unwrap_or_default();
+            format!("{user}@{host}")
+        }
+        None => place.to_owned(),
+    };
+    let query = match query.is_empty() {
+        true => String::new(),
+        false => format!("?{query}"),
+    };
+    (format!("{scheme}://{place}{query}"), password)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_stays_out_of_what_programs_are_called_with() {
+        for (url, place, password) in [
+            (
+                "postgres://a:b%40c@h:1/d",
+                "postgres://a@h:1/d",
+                Some("b@c"),
+            ),
+            (
+                "postgres://h/d?sslmode=require&password=x&schema=public",
+                "postgres://h/d?sslmode=require",
+                Some("x"),
+            ),
+            ("postgres://a@h/d?schema=public", "postgres://a@h/d", None),
+        ] {
+            let (found, secret) = without_password(url);
+            assert_eq!((found.as_str(), secret.as_deref()), (place, password));
+        }
+    }
+
+    #[test]
+    fn a_connection_that_has_to_be_by_tls_is_never_a_plain_one() {
+        for mode in ["require", "verify-ca", "verify-full", "Require", "x"] {
+            let url = format!("postgres://h/d?sslmode={mode}");
+            assert!(target(&url).is_err_and(|why| why.contains(mode)), "{mode}");
+            let twice = format!("postgres://h/d?sslmode=disable&sslmode={mode}");
+            assert!(target(&twice).is_err(), "{mode}");
+        }
+        assert!(target("postgres://h/d?ssl%6Dode=require").is_err());
+        assert!(target("postgres://h/d?sslmode=disable&pgbouncer=true").is_ok());
+    }
 }

@@ -103,7 +103,14 @@ impl Supervisor {
         }
         let dir = self.places.run(&process.id);
         let mark = self.places.mark(&process.id);
-        blocking(move || tree::sweep(&mark)).await;
+        let lock = self.lock_of(&process.id);
+        blocking(move || {
+            let swept = tree::sweep(&mark);
+            if let (Ok(_), Some(lock)) = (swept, lock) {
+                remove_lock(&lock);
+            }
+        })
+        .await;
         self.prepare(process, &dir)?;
         let child = Command::new(&self.places.tow)
             .arg("shim")
@@ -295,6 +302,18 @@ impl Supervisor {
             Ok(Reply::Refused { why }) => Err(Error::Shim(id.clone(), why)),
             _ => Err(Error::Silent(id.clone())),
         }
+    }
+}
+
+/// It stays where any process works in its folder: somebody has started that server himself. What cannot be removed
+/// is found by who is started.
+fn remove_lock(lock: &Path) {
+    let folder = lock.parent().and_then(|folder| folder.canonicalize().ok());
+    let everyone = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut folders =
+        everyone.filter_map(|entry| std::fs::read_link(entry.path().join("cwd")).ok());
+    if !folders.any(|cwd| Some(cwd) == folder) {
+        let _ = std::fs::remove_file(lock);
     }
 }
 

@@ -67,6 +67,7 @@ pub struct Supervisor {
     places: Places,
     tended: Mutex<BTreeMap<InstanceId, Tended>>,
     turns: Mutex<BTreeMap<InstanceId, Arc<Turn>>>,
+    locks: Mutex<BTreeMap<InstanceId, PathBuf>>,
 }
 
 /// Starting and stopping of one instance come one after the other.
@@ -80,6 +81,7 @@ impl Supervisor {
             places,
             tended: Mutex::default(),
             turns: Mutex::default(),
+            locks: Mutex::default(),
         })
     }
 
@@ -87,6 +89,19 @@ impl Supervisor {
     #[must_use]
     pub fn places(&self) -> &Places {
         &self.places
+    }
+
+    /// From now on the lock file of `id` is taken away whenever it is started and nothing of it is alive: the number in
+    /// one that a killed server has left may be another process's by now, and it would not start for as long as that
+    /// one runs.
+    pub fn unlock(&self, id: &InstanceId, lock: PathBuf) {
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.insert(id.clone(), lock);
+    }
+
+    fn lock_of(&self, id: &InstanceId) -> Option<PathBuf> {
+        let locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.get(id).cloned()
     }
 
     /// How each tended instance is.

@@ -1,17 +1,18 @@
-//! Backups and migrations.
+//! Migrations.
 
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::backups::backup_path;
 use super::{Result, blocking, version};
+use crate::build;
 use crate::diagnostic::Diagnostic;
 use crate::migrate::{self, Migration};
 use crate::release::{OpenRun, Presence, Side, World};
 use crate::resource::sqlite;
-use crate::{backup, build, id::RunId};
 
 /// What a migration step leaves for its undo.
 #[derive(Debug, Serialize, Deserialize)]
@@ -20,99 +21,6 @@ struct Migrated {
     versions: Vec<u64>,
     /// Why they cannot be taken back; `None` when up and down again was seen to leave nothing.
     one_way: Option<String>,
-}
-
-/// Where a run's backup of a resource lies.
-pub(in crate::release) fn backup_path(world: &World, run: RunId, resource: &str) -> PathBuf {
-    world
-        .state()
-        .join("backups")
-        .join(format!("{run}-{resource}.db"))
-}
-
-pub(super) async fn back_up(world: &World, run: &OpenRun, resource: &str) -> Result<Value> {
-    let (from, to) = (
-        sqlite::path(&world.state(), resource),
-        backup_path(world, run.plan.run, resource),
-    );
-    let (name, user) = (resource.to_owned(), world.user);
-    let taken = blocking(move || {
-        let trouble = |error: &dyn std::fmt::Display| back_up_trouble(&name, error);
-        if let Ok(found) = std::fs::metadata(&to) {
-            return Ok(json!({ "file": to, "bytes": found.len(), "reused": true }));
-        }
-        for path in [&from, &to] {
-            std::fs::create_dir_all(path.parent().unwrap_or(path))
-                .map_err(|error| trouble(&error))?;
-        }
-        let db = sqlite::open(&from).map_err(|error| trouble(&error))?;
-        own(&from, user).map_err(|error| trouble(&error))?;
-        let taken = backup::sqlite(&db, &to).map_err(|error| trouble(&error))?;
-        Ok(json!({ "file": to, "bytes": taken.bytes }))
-    });
-    taken.await
-}
-
-/// A database made by a root agent belongs to whom the services run as. Links are not followed: a
-/// service that puts one in the place of its database must not come to own what it leads to.
-fn own(path: &Path, user: Option<towpath_shim::protocol::User>) -> std::io::Result<()> {
-    let Some(user) = user else { return Ok(()) };
-    if !std::fs::symlink_metadata(path)?.is_file() {
-        return Err(std::io::Error::other("it is not a file"));
-    }
-    std::os::unix::fs::lchown(path, Some(user.uid), Some(user.gid))
-}
-
-fn back_up_trouble(resource: &str, error: &dyn std::fmt::Display) -> Diagnostic {
-    Diagnostic::error(
-        "backup::failed",
-        format!("`{resource}` could not be backed up: {error}"),
-    )
-    .note("no migration was applied")
-    .help("see that there is room on the disk and that nothing holds the database locked")
-}
-
-/// The planted loss: the backups of `run` in the place of the databases, under whoever has them open.
-pub(super) async fn put_back(world: &World, run: RunId) -> Result<()> {
-    let state = world.state();
-    let failed = |error: &dyn std::fmt::Display| {
-        let text = format!("the fault could not be planted: {error}");
-        Diagnostic::error("rehearse::put-back", text)
-    };
-    let restored = blocking(move || {
-        let backups = std::fs::read_dir(state.join("backups")).map_err(|error| failed(&error))?;
-        let mut restored = 0;
-        for path in backups.flatten().map(|entry| entry.path()) {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let resource = name.strip_prefix(&format!("{run}-"));
-            if let Some(resource) = resource.and_then(|name| name.strip_suffix(".db")) {
-                let live = sqlite::path(&state, resource);
-                backup::restore_sqlite(&path, &live).map_err(|error| failed(&error))?;
-                restored += 1;
-            }
-        }
-        match restored {
-            0 => Err(failed(&format!("there is no backup of {run}"))),
-            _ => Ok(json!({ "restored": restored })),
-        }
-    });
-    restored.await.map(drop)
-}
-
-pub(super) fn probe_backup(world: &World, run: &OpenRun, resource: &str) -> Presence {
-    match backup_path(world, run.plan.run, resource).is_file() {
-        true => Presence::Present,
-        false => Presence::Absent,
-    }
-}
-
-pub(super) fn undo_backup(world: &World, run: &OpenRun, resource: &str) -> Result<()> {
-    match std::fs::remove_file(backup_path(world, run.plan.run, resource)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(back_up_trouble(resource, &error))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn migrations(world: &World, run: &OpenRun, resource: &str) -> Result<Vec<Migration>> {

@@ -209,7 +209,7 @@ pub(super) async fn retire(world: &World, run: &OpenRun, side: Side) -> Result<V
     }
     stop(world, &ids).await?;
     if run.plan.sabotage == Some(Sabotage::PutBack) {
-        super::data::put_back(world, version(run, side)?.run).await?;
+        super::backups::put_back(world, version(run, side)?.run).await?;
     }
     Ok(json!({ "instances": ids.len() }))
 }

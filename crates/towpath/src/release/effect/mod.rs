@@ -1,9 +1,11 @@
 //! What each step does, how it is found again, and how it is undone: three exhaustive matches.
 
+mod backups;
 pub(in crate::release) mod builds;
 pub(in crate::release) mod data;
 pub(in crate::release) mod images;
 mod instances;
+mod provide;
 mod traffic;
 
 use serde_json::Value;
@@ -23,7 +25,8 @@ impl Step {
             Step::Build { service } => builds::build(world, run, service).await,
             Step::Image { service } => images::have(world, run, service).await,
             Step::Pack => builds::pack(world, run).await,
-            Step::BackUp { resource } => data::back_up(world, run, resource).await,
+            Step::Provide { resource, port } => provide::provide(world, run, resource, *port).await,
+            Step::BackUp { resource } => backups::back_up(world, run, resource).await,
             Step::Migrate { resource, versions } => {
                 data::migrate(world, run, resource, versions).await
             }
@@ -37,6 +40,7 @@ impl Step {
             Step::Retire { side } => instances::retire(world, run, *side).await,
             Step::Close => traffic::close(world, run).await,
             Step::StopGateway => traffic::stop_gateway(world).await,
+            Step::StopResources => provide::stop_all(world).await,
         }
     }
 
@@ -46,7 +50,9 @@ impl Step {
             Step::Gateway { .. } => traffic::probe_gateway(world).await,
             Step::Build { .. } | Step::Pack => builds::probe(run),
             Step::Image { .. } => Presence::Partial,
-            Step::BackUp { resource } => data::probe_backup(world, run, resource),
+            // Starting what runs changes nothing, and it may run and not serve yet.
+            Step::Provide { .. } => Presence::Partial,
+            Step::BackUp { resource } => backups::probe_backup(world, run, resource),
             Step::Migrate { resource, versions } => {
                 data::probe_migrations(world, resource, versions).await
             }
@@ -61,7 +67,7 @@ impl Step {
             Step::Switch => traffic::probe_switch(world, run, false).await,
             Step::Retire { .. } => Presence::Partial,
             Step::Close => traffic::probe_switch(world, run, false).await,
-            Step::StopGateway => Presence::Partial,
+            Step::StopGateway | Step::StopResources => Presence::Partial,
         }
     }
 
@@ -73,7 +79,8 @@ impl Step {
             Step::Image { service } => images::undo(world, run, service).await,
             // A release is a record of what was built; it stays, unused.
             Step::Pack => Ok(()),
-            Step::BackUp { resource } => data::undo_backup(world, run, resource),
+            Step::Provide { resource, .. } => provide::undo(world, run, resource).await,
+            Step::BackUp { resource } => backups::undo_backup(world, run, resource).await,
             Step::Migrate { resource, versions } => {
                 data::undo_migrate(world, run, resource, versions).await
             }
@@ -88,7 +95,7 @@ impl Step {
                 .map(drop),
             Step::Switch => traffic::switch_back(world, run).await,
             // Forward-only: the executor never asks.
-            Step::Retire { .. } | Step::Close | Step::StopGateway => Ok(()),
+            Step::Retire { .. } | Step::Close | Step::StopGateway | Step::StopResources => Ok(()),
         }
     }
 

@@ -1,0 +1,201 @@
+//! The resources of one environment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use super::sheet::Reader;
+use super::{Address, Backup, Migrate, Resource, ResourceKind};
+use crate::diagnostic::Diagnostic;
+
+/// Keys that only make sense for some kinds.
+const ONLY: [(&str, &[ResourceKind]); 5] = [
+    ("version", &[ResourceKind::Postgres]),
+    ("url", &[ResourceKind::Postgres, ResourceKind::Redis]),
+    ("direct_url", &[ResourceKind::Postgres]),
+    ("backup", &[ResourceKind::Sqlite, ResourceKind::Postgres]),
+    ("migrate", &[ResourceKind::Sqlite, ResourceKind::Postgres]),
+];
+
+pub(super) fn read(root: &Reader<'_>) -> BTreeMap<String, Resource> {
+    let services: BTreeSet<_> = root
+        .at("services")
+        .entries()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    let entries = root.at("resources").entries();
+    entries
+        .into_iter()
+        .filter(|(name, _)| !services.contains(name))
+        .map(|(name, reader)| (name.to_owned(), resource(&reader)))
+        .collect()
+}
+
+fn resource(reader: &Reader<'_>) -> Resource {
+    let kind = match reader.at("kind").text() {
+        Some("postgres") => ResourceKind::Postgres,
+        Some("redis") => ResourceKind::Redis,
+        _ => ResourceKind::Sqlite,
+    };
+    fits(reader, kind);
+    let version = reader.at("version");
+    let migrations = reader.at("migrate").at("folder");
+    if kind == ResourceKind::Postgres && !migrations.is_absent() {
+        let what = format!("a folder of migrations in `{}`", reader.path);
+        reader
+            .sheet
+            .report(super::audit::not_yet(&what, migrations.span()));
+    }
+    let resource = Resource {
+        kind,
+        migrate: migrate(&reader.at("migrate")),
+        version: (!version.is_absent()).then(|| version.integer(0)),
+        url: address(&reader.at("url"), kind),
+        direct_url: address(&reader.at("direct_url"), kind),
+        backup: match reader.at("backup").text() {
+            Some("provider") => Backup::Provider,
+            _ => Backup::Towpath,
+        },
+    };
+    if !reader.at("direct_url").is_absent() && reader.at("url").is_absent() {
+        let direct = reader.at("direct_url");
+        let message = format!("`{}` stands without a `url`", direct.path);
+        reader.sheet.report(
+            Diagnostic::error("config::missing", message)
+                .label(direct.key.clone(), "the way round what is at `url`")
+                .help("give `url` as well: it is what the services get"),
+        );
+    }
+    resource
+}
+
+fn migrate(reader: &Reader<'_>) -> Option<Migrate> {
+    let folder = reader.at("folder").text().map(PathBuf::from);
+    let run = reader.at("run").text().map(str::to_owned);
+    let on_start = !reader.at("on_start").is_absent() && reader.at("on_start").flag(false);
+    folder
+        .map(Migrate::Folder)
+        .or(run.map(Migrate::Run))
+        .or(on_start.then_some(Migrate::OnStart))
+}
+
+fn name(kind: ResourceKind) -> &'static str {
+    match kind {
+        ResourceKind::Sqlite => "sqlite",
+        ResourceKind::Postgres => "postgres",
+        ResourceKind::Redis => "redis",
+    }
+}
+
+fn fits(reader: &Reader<'_>, kind: ResourceKind) {
+    for (key, kinds) in ONLY {
+        let value = reader.at(key);
+        if value.is_absent() || kinds.contains(&kind) {
+            continue;
+        }
+        let message = format!("`{}` is not for `{}`", value.path, name(kind));
+        let kinds: Vec<_> = kinds
+            .iter()
+            .map(|kind| format!("`{}`", name(*kind)))
+            .collect();
+        reader.sheet.report(
+            Diagnostic::error("config::not-for-kind", message)
+                .label(
+                    value.key.clone(),
+                    format!("only for {}", kinds.join(" and ")),
+                )
+                .help("take it out, or `{ unset = true }` it for this environment"),
+        );
+    }
+}
+
+/// What is typed is never shown when it is wrong: it may hold a password.
+fn address(reader: &Reader<'_>, kind: ResourceKind) -> Option<Address> {
+    let text = reader.quiet_text()?;
+    let wrong = |code: &'static str, why: &str, help: &str| {
+        let message = format!("`{}` {why}", reader.path);
+        reader
+            .sheet
+            .report(Diagnostic::error(code, message).help(help.to_owned()));
+        None
+    };
+    let file =
+        "put the URL into a file of the environment's machine, and name it: `url = \"file:/path\"`";
+    if let Some(path) = text.strip_prefix("file:") {
+        return match path.starts_with('/') {
+            true => {
+                reader.note(format!("{text:?}"));
+                Some(Address::File(PathBuf::from(path)))
+            }
+            false => wrong(
+                "config::bad-url",
+                "names a file that is not at an absolute path",
+                file,
+            ),
+        };
+    }
+    if text.starts_with("secret:") {
+        let what = format!("a secret in `{}`", reader.path);
+        reader
+            .sheet
+            .report(super::audit::not_yet(&what, reader.span()).help(file));
+        return None;
+    }
+    let schemes: &[&str] = match kind {
+        ResourceKind::Redis => &["redis://", "rediss://"],
+        _ => &["postgres://", "postgresql://"],
+    };
+    if !schemes.iter().any(|scheme| text.starts_with(scheme)) {
+        let why = format!("does not begin with `{}`", schemes[0]);
+        return wrong("config::bad-url", &why, file);
+    }
+    if has_password(text) {
+        return wrong(
+            "config::password",
+            "holds a password, and the manifest is committed and kept in releases",
+            file,
+        );
+    }
+    reader.note(format!("{text:?}"));
+    Some(Address::Url(text.to_owned()))
+}
+
+/// In the part before the host, or among the parameters.
+fn has_password(url: &str) -> bool {
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    // The last sign: a password may hold another, and a slash.
+    let named = query.split('&').any(|pair| {
+        let key = pair.split('=').next().unwrap_or_default();
+        key.contains('%') || matches!(key, "password" | "sslpassword")
+    });
+    place
+        .rsplit_once('@')
+        .is_some_and(|(user, _)| user.contains(':'))
+        || named
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_found_wherever_it_stands() {
+        for url in [
+            "postgres://a:b@h/db",
+            "postgres://a:b/c@h/db",
+            "postgres://h/db?password=x",
+            "postgres://h/db?pass%77ord=x",
+            "redis://:x@h:1",
+        ] {
+            assert!(has_password(url), "{url}");
+        }
+        for url in [
+            "postgres://a@h:5432/db",
+            "postgres://h/db?sslmode=require",
+            "redis://h:1/0",
+        ] {
+            assert!(!has_password(url), "{url}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Backups before a deployment changes anything.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::{Result, blocking, version};
+use crate::backup;
+use crate::config::{Resource, ResourceKind};
+use crate::diagnostic::Diagnostic;
+use crate::id::{InstanceId, RunId};
+use crate::release::trouble::ending;
+use crate::release::{OpenRun, Presence, Side, World, database};
+use crate::resource::{postgres, sqlite};
+use crate::supervise::tail;
+
+/// Where a run's backup of a resource lies.
+pub(in crate::release) fn backup_path(world: &World, run: RunId, resource: &str) -> PathBuf {
+    path(world, run, resource, "db")
+}
+
+fn path(world: &World, run: RunId, resource: &str, kind: &str) -> PathBuf {
+    let folder = world.state().join("backups");
+    folder.join(format!("{run}-{resource}.{kind}"))
+}
+
+/// As [`backup_path`], for a dump of PostgreSQL.
+fn dump_path(world: &World, run: RunId, resource: &str) -> PathBuf {
+    path(world, run, resource, "dump")
+}
+
+pub(super) async fn back_up(world: &World, run: &OpenRun, name: &str) -> Result<Value> {
+    let config = version(run, Side::New)?.config(&world.environment)?;
+    match config.resources.get(name) {
+        Some(resource) if resource.kind == ResourceKind::Postgres => {
+            dump(world, run, name, resource).await
+        }
+        _ => copy(world, run, name).await,
+    }
+}
+
+async fn copy(world: &World, run: &OpenRun, resource: &str) -> Result<Value> {
+    let (from, to) = (
+        sqlite::path(&world.state(), resource),
+        backup_path(world, run.plan.run, resource),
+    );
+    let (name, user) = (resource.to_owned(), world.user);
+    let taken = blocking(move || {
+        let trouble = |error: &dyn std::fmt::Display| trouble(&name, error);
+        if let Ok(found) = std::fs::metadata(&to) {
+            return Ok(json!({ "file": to, "bytes": found.len(), "reused": true }));
+        }
+        for path in [&from, &to] {
+            std::fs::create_dir_all(path.parent().unwrap_or(path))
+                .map_err(|error| trouble(&error))?;
+        }
+        let db = sqlite::open(&from).map_err(|error| trouble(&error))?;
+        own(&from, user).map_err(|error| trouble(&error))?;
+        let taken = backup::sqlite(&db, &to).map_err(|error| trouble(&error))?;
+        Ok(json!({ "file": to, "bytes": taken.bytes }))
+    });
+    taken.await
+}
+
+/// A database made by a root agent belongs to whom the services run as. Links are not followed: a
+/// service that puts one in the place of its database must not come to own what it leads to.
+fn own(path: &Path, user: Option<towpath_shim::protocol::User>) -> std::io::Result<()> {
+    let Some(user) = user else { return Ok(()) };
+    if !std::fs::symlink_metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is not a file"));
+    }
+    std::os::unix::fs::lchown(path, Some(user.uid), Some(user.gid))
+}
+
+fn trouble(resource: &str, error: &dyn std::fmt::Display) -> Diagnostic {
+    Diagnostic::error(
+        "backup::failed",
+        format!("`{resource}` could not be backed up: {error}"),
+    )
+    .note("no migration was applied")
+    .help("see that there is room on the disk and that nothing holds the database locked")
+}
+
+/// Written beside under a shim, looked at, synced, renamed: whole or not at all.
+async fn dump(world: &World, run: &OpenRun, name: &str, resource: &Resource) -> Result<Value> {
+    let to = dump_path(world, run.plan.run, name);
+    if let Ok(found) = std::fs::metadata(&to) {
+        return Ok(json!({ "file": to, "bytes": found.len(), "reused": true }));
+    }
+    let beside = to.with_extension("new");
+    let taken = dump_to(world, name, resource, &beside).await;
+    if taken.is_err() {
+        let _ = std::fs::remove_file(&beside);
+    }
+    taken?;
+    let failed = |error: std::io::Error| trouble(name, &error);
+    let file = std::fs::File::open(&beside).map_err(failed)?;
+    file.sync_all().map_err(failed)?;
+    std::fs::rename(&beside, &to).map_err(failed)?;
+    crate::state::sync_dir(to.parent().unwrap_or(Path::new("."))).map_err(failed)?;
+    let bytes = file.metadata().map_err(failed)?.len();
+    Ok(json!({ "file": to, "bytes": bytes }))
+}
+
+async fn dump_to(world: &World, name: &str, resource: &Resource, beside: &Path) -> Result<()> {
+    let id = InstanceId(format!("{name}.dump"));
+    // What an agent that was killed has begun holds a snapshot, and is no use to anybody.
+    let ended = world.supervisor.stop(&id, None).await;
+    ended.map_err(|error| trouble(name, &error))?;
+    let (state, asked, (of, by)) = (
+        world.state(),
+        resource.clone(),
+        (name.to_owned(), beside.to_owned()),
+    );
+    let commands = blocking(move || {
+        let target = database::keeper(&state, &of, &asked)?;
+        let programs = database::programs(&of, &target)?;
+        let (dump, list) = (
+            postgres::dump::dump(&programs.0, &target, &by),
+            postgres::dump::list(&programs.1, &by),
+        );
+        Ok([dump, list])
+    });
+    for command in commands.await? {
+        let process = crate::release::resources::once(name, &id, command, None);
+        let ended = world.supervisor.run_once(&process).await;
+        let log = world.supervisor.places().log(name, &id);
+        let ended = ended.map_err(|error| trouble(name, &error))?;
+        let stopped = world.supervisor.stop(&id, None).await;
+        stopped.map_err(|error| trouble(name, &error))?;
+        let exit = ended.last_exit.as_ref();
+        if exit.and_then(|exit| exit.code) != Some(0) {
+            let why = format!("`{}` {}", process.argv[0], ending(exit));
+            let lines = tail(&log, 10).join("\n");
+            return Err(trouble(name, &why).note(format!("its last lines:\n{lines}")));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn probe_backup(world: &World, run: &OpenRun, resource: &str) -> Presence {
+    let run = run.plan.run;
+    let there = [
+        backup_path(world, run, resource),
+        dump_path(world, run, resource),
+    ];
+    match there.iter().any(|path| path.is_file()) {
+        true => Presence::Present,
+        false => Presence::Absent,
+    }
+}
+
+pub(super) async fn undo_backup(world: &World, run: &OpenRun, resource: &str) -> Result<()> {
+    let run = run.plan.run;
+    let id = InstanceId(format!("{resource}.dump"));
+    let stopped = world.supervisor.stop(&id, None).await;
+    stopped.map_err(|error| trouble(resource, &error))?;
+    let dump = dump_path(world, run, resource);
+    for path in [
+        backup_path(world, run, resource),
+        dump.with_extension("new"),
+        dump,
+    ] {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(trouble(resource, &error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The planted loss: the backups of `run` in the place of the databases, under whoever has them open.
+pub(super) async fn put_back(world: &World, run: RunId) -> Result<()> {
+    let state = world.state();
+    let failed = |error: &dyn std::fmt::Display| {
+        let text = format!("the fault could not be planted: {error}");
+        Diagnostic::error("rehearse::put-back", text)
+    };
+    let restored = blocking(move || {
+        let backups = std::fs::read_dir(state.join("backups")).map_err(|error| failed(&error))?;
+        let mut restored = 0;
+        for path in backups.flatten().map(|entry| entry.path()) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let resource = name.strip_prefix(&format!("{run}-"));
+            if let Some(resource) = resource.and_then(|name| name.strip_suffix(".db")) {
+                let live = sqlite::path(&state, resource);
+                backup::restore_sqlite(&path, &live).map_err(|error| failed(&error))?;
+                restored += 1;
+            }
+        }
+        match restored {
+            0 => Err(failed(&format!("there is no backup of {run}"))),
+            _ => Ok(json!({ "restored": restored })),
+        }
+    });
+    restored.await.map(drop)
+}

@@ -1,0 +1,154 @@
+//! The resources that Towpath runs: providing them, stopping them, and what services are told of them.
+//!
+//! What is kept of a resource lies in `resources/NAME.json` of the state and is the truth about its port, names and
+//! passwords; that it is provided stands in the journal. Its server runs under a shim as every process does, with the
+//! resource's name as its instance.
+
+mod cluster;
+mod owner;
+mod server;
+
+use std::collections::BTreeMap;
+
+use super::World;
+use crate::config::{Address, Config, Resource, ResourceKind};
+use crate::diagnostic::Diagnostic;
+use crate::id::InstanceId;
+use crate::resource::kept::{self, Engine, Kept};
+use crate::resource::{sqlite, url};
+
+pub(super) use cluster::once;
+pub use server::resume;
+pub(super) use server::{check, port, provide, said, stop};
+
+type Result<T> = std::result::Result<T, Diagnostic>;
+
+/// The instance that a resource runs as.
+#[must_use]
+pub fn instance(name: &str) -> InstanceId {
+    InstanceId(name.to_owned())
+}
+
+/// Which server a kind of resource is.
+#[must_use]
+pub fn engine(kind: ResourceKind) -> Option<Engine> {
+    match kind {
+        ResourceKind::Sqlite => None,
+        ResourceKind::Postgres => Some(Engine::Postgres),
+        ResourceKind::Redis => Some(Engine::Redis),
+    }
+}
+
+/// What runs for a resource, for people: `PostgreSQL 15`.
+#[must_use]
+pub fn version(state: &std::path::Path, name: &str) -> String {
+    match kept::read(state, name) {
+        Ok(Some(kept)) => format!("{} {}", kept.engine, kept.version),
+        _ => "?".to_owned(),
+    }
+}
+
+/// What is kept of a resource, which has to be there.
+pub(super) fn kept(state: &std::path::Path, name: &str) -> Result<Kept> {
+    let found = kept::read(state, name).map_err(|error| unreadable(state, name, &error))?;
+    found.ok_or_else(|| {
+        let text = format!("`{name}` was never provided here");
+        Diagnostic::error("resource::not-provided", text)
+            .help("bring a version in that needs it: `tow up`, `tow deploy`")
+    })
+}
+
+fn unreadable(state: &std::path::Path, name: &str, error: &std::io::Error) -> Diagnostic {
+    let path = kept::path(state, name);
+    Diagnostic::error(
+        "resource::unreadable",
+        format!("`{}`: {error}", path.display()),
+    )
+    .note(format!(
+        "it holds the port and the passwords of `{name}`; its data was not touched"
+    ))
+    .help("put it back from a backup of the state directory")
+}
+
+/// The text of a URL that the manifest names.
+pub(super) fn read(name: &str, address: &Address) -> Result<String> {
+    let path = match address {
+        Address::Url(url) => return Ok(url.clone()),
+        Address::File(path) => path,
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Diagnostic::error(
+            "resource::no-url",
+            format!(
+                "the URL of `{name}` is to be in `{}`: {error}",
+                path.display()
+            ),
+        )
+        .help("put it there, readable for the agent's user alone")
+    })?;
+    Ok(text.trim().to_owned())
+}
+
+fn attributes(state: &std::path::Path, name: &str, resource: &Resource) -> Result<url::Attributes> {
+    let Some(engine) = engine(resource.kind) else {
+        return Ok(url::Attributes::from([
+            ("path", sqlite::path(state, name).display().to_string()),
+            ("url", sqlite::url(state, name)),
+        ]));
+    };
+    let Some(address) = &resource.url else {
+        return kept(state, name).map(|kept| url::of_kept(&kept));
+    };
+    let text = read(name, address)?;
+    // What is wrong with it is not quoted: it may hold a password.
+    url::of_url(engine, &text).ok_or_else(|| {
+        let text = format!("what is given as the URL of `{name}` is no URL of {engine}");
+        Diagnostic::error("resource::bad-url", text).help(match engine {
+            Engine::Postgres => "`postgres://USER:PASSWORD@HOST:PORT/DATABASE`",
+            Engine::Redis => "`redis://:PASSWORD@HOST:PORT`",
+        })
+    })
+}
+
+/// The attributes of those resources that `names` are, as services get them. They hold passwords.
+pub(super) fn addresses<'a>(
+    state: &std::path::Path,
+    config: &Config,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<BTreeMap<String, url::Attributes>> {
+    let mut found = BTreeMap::new();
+    for name in names {
+        if let Some(resource) = config.resources.get(name)
+            && !found.contains_key(name)
+        {
+            found.insert(name.to_owned(), attributes(state, name, resource)?);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether what the manifest says of resources elsewhere can be read here.
+pub(super) fn reach(world: &World, config: &Config) -> Result<()> {
+    let elsewhere = config.resources.iter();
+    for (name, resource) in elsewhere.filter(|(_, resource)| resource.url.is_some()) {
+        attributes(&world.state(), name, resource)?;
+        if let Some(direct) = &resource.direct_url {
+            read(name, direct)?;
+        }
+    }
+    Ok(())
+}
+
+/// The resources of a configuration that Towpath runs.
+pub(super) fn run(config: &Config) -> impl Iterator<Item = (&str, &Resource)> {
+    let all = config.resources.iter();
+    all.filter(|(_, resource)| resource.is_run())
+        .map(|(name, resource)| (name.as_str(), resource))
+}
+
+/// The ports that resources of this environment keep.
+pub(super) fn ports(world: &World) -> impl Iterator<Item = u16> + use<> {
+    kept::all(&world.state())
+        .into_iter()
+        .map(|(_, kept)| kept.port)
+}
