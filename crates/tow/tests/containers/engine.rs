@@ -74,6 +74,8 @@ impl Engine {
             // It dies with the daemon; one that is started meanwhile would take it for its own.
             let helper: u32 = helper.unwrap().trim().parse().unwrap();
             until("its helper is gone", || (!is_alive(helper)).then_some(()));
+            // Where nobody reaps it, its number alone would be taken for it.
+            fs::remove_file(self.dir.join("exec/containerd/containerd.pid")).unwrap();
         }
     }
 
