@@ -322,7 +322,7 @@ impl Protocol {
     }
 
     fn decide(&self, state: &mut State, engine: usize) -> Option<()> {
-        let own = state.engine(engine).own.clone();
+        let own = state.engine(engine).own;
         let (step, undo) = match next(state.open()?, &own) {
             Move::Rest => return None,
             Move::Write(note) => return self.write(state, engine, note),
