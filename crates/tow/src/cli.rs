@@ -101,6 +101,8 @@ pub enum Command {
     Releases(commands::Releases),
     /// Show what serves, what is warm, what is under way, and what to do.
     Status(commands::Status),
+    /// Apply, look at and write migrations.
+    Migrate(commands::Migrate),
     /// Remove builds, artifacts and backups that no way back needs.
     Gc(commands::Gc),
     /// Rehearse the whole way in a scratch folder, under the declared load.
@@ -285,6 +287,77 @@ pub mod commands {
     pub struct Gc {
         #[command(flatten)]
         pub there: There,
+    }
+
+    #[derive(Args)]
+    pub struct Migrate {
+        #[command(subcommand)]
+        pub command: MigrateCommand,
+    }
+
+    #[derive(Subcommand)]
+    pub enum MigrateCommand {
+        /// Apply what is pending, after a backup.
+        #[command(
+            after_help = "Examples:\n  tow migrate up --dry-run\n  tow migrate up -e staging"
+        )]
+        Up(Migration),
+        /// Take back what is above a number, after a backup.
+        #[command(after_help = "Example:\n  tow migrate down 3")]
+        Down {
+            /// Number of the last migration that stays; 0 takes all back.
+            #[arg(value_name = "VERSION")]
+            to: u64,
+            #[command(flatten)]
+            migration: Migration,
+        },
+        /// Show what is applied, what is pending, and where the schema differs from its migrations.
+        Status {
+            #[command(flatten)]
+            here: Here,
+        },
+        /// Count an existing schema as migrated up to a number.
+        #[command(after_help = "Example:\n  tow migrate baseline 4 -e production")]
+        Baseline {
+            /// Number of the last migration that counts.
+            version: u64,
+            #[command(flatten)]
+            migration: Migration,
+        },
+        /// Write the two files of a new migration.
+        #[command(
+            after_help = "Examples:\n  tow migrate new add_tags\n  tow migrate new search --engine postgres"
+        )]
+        New {
+            /// Name: small letters, digits and `_`.
+            name: String,
+            /// Only for this kind of database; in a sub-folder of its own.
+            #[arg(long)]
+            engine: Option<Engine>,
+            /// Whose migrations, where there are several databases.
+            #[arg(long, value_name = "NAME")]
+            resource: Option<String>,
+        },
+    }
+
+    #[derive(Args)]
+    pub struct Migration {
+        #[command(flatten)]
+        pub here: Here,
+        /// Say what would be done, and do nothing.
+        #[arg(long)]
+        pub dry_run: bool,
+        /// Whose migrations, where there are several databases.
+        #[arg(long, value_name = "NAME")]
+        pub resource: Option<String>,
+    }
+
+    #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+    pub enum Engine {
+        /// A SQLite file.
+        Sqlite,
+        /// A PostgreSQL server.
+        Postgres,
     }
 
     #[derive(Args)]

@@ -81,6 +81,7 @@ fn plan(run: u64) -> Plan {
             Step::Retire { side: Side::Warm },
         ],
         sabotage: None,
+        changes: Vec::new(),
     }
 }
 

@@ -190,6 +190,7 @@ fn deployment(run: u64) -> Plan {
             Step::Retire { side: Side::Warm },
         ],
         sabotage: None,
+        changes: Vec::new(),
     }
 }
 

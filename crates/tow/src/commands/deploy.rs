@@ -68,6 +68,10 @@ pub async fn act(act: Act<'_>) -> Ending {
     if let Some(price) = &begun.price {
         out::note(format!("  {price}"));
     }
+    let migrates = matches!(act.begin.what, What::Migrate { .. });
+    if migrates && (dry_run || begun.steps.is_empty()) {
+        return super::migrate::tell_plan(&begun, dry_run, json);
+    }
     if dry_run {
         return tell_plan(&begun, json);
     }
@@ -122,7 +126,19 @@ fn tell_plan(begun: &Begun, json: bool) -> Ending {
     if let Some(explained) = &begun.explained {
         out::say(render::explained(explained));
     }
+    tell_changes(begun);
     Ok(0)
+}
+
+/// What changes in the schemas.
+pub fn tell_changes(begun: &Begun) {
+    if !begun.changes.is_empty() {
+        out::say("in the schemas:");
+    }
+    begun
+        .changes
+        .iter()
+        .for_each(|line| out::say(format!("  {line}")));
 }
 
 /// Ctrl-C leaves, and so does a CI that ends its job: the run belongs to the agent.
@@ -504,6 +520,7 @@ async fn again(client: &Client, running: Option<RunStatus>) -> Result<Begun, Tro
             already: None,
             explained: None,
             after: 0,
+            changes: Vec::new(),
         }),
         (asked, _) => asked.map_err(ClientError::into_trouble),
     }

@@ -8,6 +8,7 @@ mod inner;
 mod key;
 mod local;
 mod look;
+mod migrate;
 mod plan;
 mod rehearsals;
 mod rehearse;
@@ -78,6 +79,7 @@ async fn dispatch(cli: &Cli) -> Ending {
         Command::Plan(arguments) => plan::plan(cli, arguments).await,
         Command::Cancel(arguments) => deploy::cancel(cli, arguments).await,
         Command::Gc(arguments) => gc::gc(cli, arguments).await,
+        Command::Migrate(arguments) => migrate::migrate(cli, arguments).await,
         Command::Rehearse(arguments) => rehearse::rehearse(cli, arguments).await,
         Command::Setup(arguments) => setup::setup(cli, arguments).await,
         Command::Server(arguments) => server::server(cli, arguments).await,
@@ -108,6 +110,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Plan(arguments) => plan::wants_json(arguments),
         Command::Cancel(arguments) => arguments.json,
         Command::Gc(arguments) => arguments.there.json,
+        Command::Migrate(arguments) => migrate::wants_json(arguments),
         Command::Rehearse(arguments) => arguments.json,
         Command::Setup(arguments) => arguments.there.json,
         _ => false,

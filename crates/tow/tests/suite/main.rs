@@ -27,6 +27,7 @@ mod link;
 mod load;
 mod looking;
 mod machine;
+mod migrate;
 mod rehearse;
 mod room;
 mod setup;

@@ -7,6 +7,7 @@
 //! | `POST /v1/runs` | [`Begin`] | [`Begun`] |
 //! | `GET /v1/runs/d7/rows` | | journal rows of that run, one JSON object a line, until it ends |
 //! | `POST /v1/cancel` | | [`Begun`] |
+//! | `POST /v1/schemas` | [`LookAtSchemas`] | list of `SchemaStatus` |
 //! | `POST /v1/gc` | [`Collect`] | `Collected` |
 //! | `GET /v1/releases` | | list of [`ReleaseStatus`] |
 //! | `GET /v1/releases/r4` | | `StoredRelease` |
@@ -26,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::build::Source;
 use crate::diagnostic::Diagnostic;
 use crate::id::{Digest, InstanceId, ReleaseId, RunId};
-use crate::release::{Explained, Operation, Phase, Plan, Sabotage, Version};
+use crate::release::{Explained, Migrating, Operation, Phase, Plan, Sabotage, Tree, Version};
 
 /// What went wrong, and the exit code that says so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +114,26 @@ pub enum What {
         /// To this release; to the last good one when absent.
         to: Option<ReleaseId>,
     },
+    /// Apply migrations, take them back or count them.
+    Migrate {
+        /// Which.
+        how: Migrating,
+        /// Of this resource; of all when absent.
+        #[serde(default)]
+        resource: Option<String>,
+        /// Those of a source tree; of the version that serves when absent.
+        #[serde(default)]
+        tree: Option<Tree>,
+    },
+}
+
+/// How do the schemas stand?
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LookAtSchemas {
+    /// Against a source tree's migrations; against those of the version that serves when absent.
+    #[serde(default)]
+    pub tree: Option<Tree>,
 }
 
 /// Remove what is not needed.
@@ -137,6 +158,9 @@ pub struct Begun {
     pub from: Option<String>,
     /// What going back costs (roll-back only).
     pub price: Option<String>,
+    /// What changes in the schemas, a line each.
+    #[serde(default)]
+    pub changes: Vec<String>,
     /// The release that serves already: nothing was begun, and `run` is the last one.
     #[serde(default)]
     pub already: Option<ReleaseId>,
@@ -159,6 +183,7 @@ impl Begun {
             from: plan.old.as_ref().map(Version::name),
             price,
             already: None,
+            changes: plan.changes.clone(),
             explained: Some(plan.explain()),
             after: 0,
         }

@@ -104,9 +104,18 @@ impl Caller {
         match (self, &asked.what) {
             // It would read a folder of this machine with the agent's rights.
             (Caller::Operator, What::Up { .. }) => Err(self.refusal("run a source tree here")),
+            (Caller::Operator, What::Migrate { tree, .. }) => self.admit_tree(tree.is_some()),
             (Caller::Own | Caller::Operator, _)
             | (Caller::Key(_), What::Deploy { .. } | What::Promote { .. }) => Ok(()),
             (Caller::Key(_), _) => Err(self.refusal("begin this")),
+        }
+    }
+
+    /// A tree is a folder of this machine, read with the agent's rights.
+    pub(super) fn admit_tree(&self, is_tree: bool) -> Result<(), Failure> {
+        match self {
+            Caller::Operator if is_tree => Err(self.refusal("look into a source tree here")),
+            _ => Ok(()),
         }
     }
 

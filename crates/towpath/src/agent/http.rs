@@ -62,6 +62,11 @@ async fn route(
                 &runs::collect(&agent.world, &agent.runs, asked).await?,
             ))
         }
+        Action::Schemas => {
+            let asked: api::LookAtSchemas = read(request).await?;
+            caller.admit_tree(asked.tree.is_some())?;
+            Ok(json(&runs::schemas(&agent.world, asked).await?))
+        }
         Action::Releases => Ok(json(&releases::list(&agent.world)?)),
         Action::Release => one_release(agent, part.parse().map_err(wrong)?),
         Action::Accept => {

@@ -15,6 +15,8 @@ pub enum Action {
     Cancel,
     /// Remove what no release needs any more.
     Collect,
+    /// How the schemas stand.
+    Schemas,
     /// List releases.
     Releases,
     /// One release, with its signed record.
@@ -43,6 +45,7 @@ pub const ROUTES: &[(&str, &str, Action)] = &[
     ("GET", "/v1/runs/*/rows", Action::Rows),
     ("POST", "/v1/cancel", Action::Cancel),
     ("POST", "/v1/gc", Action::Collect),
+    ("POST", "/v1/schemas", Action::Schemas),
     ("GET", "/v1/releases", Action::Releases),
     ("GET", "/v1/releases/*", Action::Release),
     ("POST", "/v1/releases", Action::Accept),

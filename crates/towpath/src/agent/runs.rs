@@ -8,14 +8,14 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::answer::{Failure, failed, invalid, refused};
-use super::api::{Begin, Begun, Collect, What};
+use super::api::{Begin, Begun, Collect, LookAtSchemas, What};
 use crate::clock::utc;
 use crate::diagnostic::Diagnostic;
 use crate::id::{ReleaseId, RunId};
 use crate::release::next::asked;
 use crate::release::{
     self, Bring, Cancel, Collected, Environment, OpenRun, Operation, Order, Outcome, Phase, Plan,
-    Refusal, Version, World, is_release_command,
+    Refusal, SchemaStatus, Version, World, is_release_command,
 };
 use crate::state::{Entry, Kind};
 
@@ -269,7 +269,8 @@ pub(super) async fn begin(
         Planned::Already(release) => return Ok(already(last, release)),
     };
     let begun = Begun::of(&plan, price);
-    if dry_run {
+    let is_empty = plan.steps.is_empty() && plan.operation == Operation::Migrate;
+    if dry_run || is_empty {
         release::discard(&plan);
         return Ok(begun);
     }
@@ -323,6 +324,7 @@ fn already(last: RunId, release: ReleaseId) -> Begun {
         already: Some(release),
         explained: None,
         after: 0,
+        changes: Vec::new(),
     }
 }
 
@@ -353,16 +355,45 @@ fn plan(world: &World, now: &Environment, asked: Begin) -> Result<Planned, Failu
         What::Deploy { tree, source } => bring(Operation::Deploy, Bring::Archive { tree, source }),
         What::Promote { release } => bring(Operation::Promote, Bring::Release(release)),
         What::Rollback { to } => release::roll_back(world, now, to, order),
+        What::Migrate {
+            how,
+            resource,
+            tree,
+        } => release::migrate(world, now, tree, resource.as_deref(), how, &actor),
     };
     let plan = match plan {
         Ok(plan) => plan,
         Err(Refusal::Already(release)) => return Ok(Planned::Already(release)),
-        Err(Refusal::Invalid(diagnostic)) => return Err(invalid(diagnostic)),
-        Err(Refusal::Refused(diagnostic)) => return Err(refused(diagnostic)),
-        Err(Refusal::Failed(diagnostic)) => return Err(failed(diagnostic)),
+        Err(refusal) => return Err(why(refusal)),
     };
     let price = (plan.operation == Operation::Rollback).then(|| release::price(world, now, &plan));
     Ok(Planned::Run(Box::new(plan), price))
+}
+
+fn why(refusal: Refusal) -> Failure {
+    match refusal {
+        Refusal::Invalid(diagnostic) => invalid(diagnostic),
+        Refusal::Refused(diagnostic) => refused(diagnostic),
+        Refusal::Failed(diagnostic) => failed(diagnostic),
+        // Only bringing a release in comes to this.
+        Refusal::Already(release) => refused(Diagnostic::error(
+            "deploy::already",
+            format!("{release} serves already"),
+        )),
+    }
+}
+
+/// How the schemas stand.
+pub(super) async fn schemas(
+    world: &Arc<World>,
+    asked: LookAtSchemas,
+) -> Result<Vec<SchemaStatus>, Failure> {
+    let world = world.clone();
+    let looked = tokio::task::spawn_blocking(move || {
+        let now = world.environment().map_err(failed)?;
+        release::schemas(&world, &now, asked.tree).map_err(why)
+    });
+    looked.await.map_err(|_| failed(panicked()))?
 }
 
 /// Who holds the environment, since when, and until when.
@@ -452,6 +483,7 @@ pub(super) fn cancel(world: &Arc<World>, runs: &Arc<Runs>, actor: &str) -> Resul
         already: None,
         explained: None,
         after,
+        changes: Vec::new(),
     })
 }
 
@@ -479,6 +511,7 @@ fn too_late(environment: &str, run: &OpenRun) -> Diagnostic {
 pub(super) async fn close_windows(world: Arc<World>, runs: Arc<Runs>) {
     let mut rows = world.store.follow();
     loop {
+        contract(&world, &runs).await;
         let left = world.environment().ok().and_then(|now| {
             let warm = now.warm.filter(|_| now.open.is_none())?;
             Some(
@@ -513,6 +546,35 @@ async fn close(world: &Arc<World>, runs: &Arc<Runs>) {
         return;
     }
     if note_plan(world, &release::retire(&now), None, None).is_ok() {
+        drive(world.clone(), claim).await;
+    }
+}
+
+/// Applies the contractions that have become due with the end of a run.
+async fn contract(world: &Arc<World>, runs: &Arc<Runs>) {
+    let Ok(now) = world.environment() else { return };
+    let is_due = |now: &Environment| {
+        let last = now.ended.last();
+        now.open.is_none()
+            && last.is_some_and(|last| last.done && last.operation != Operation::Migrate)
+    };
+    if !is_due(&now) {
+        return;
+    }
+    // The run that has ended may still be tidied up after.
+    let holder = Holder::new(world, "towpath", "contracts a schema");
+    let Some(claim) = runs.soon(world, &holder).await else {
+        return;
+    };
+    // What it is may have changed before the claim.
+    let Ok(now) = world.environment() else { return };
+    let planned = {
+        let world = world.clone();
+        tokio::task::spawn_blocking(move || release::contract(&world, &now)).await
+    };
+    if let Ok(Some(plan)) = planned
+        && note_plan(world, &plan, None, None).is_ok()
+    {
         drive(world.clone(), claim).await;
     }
 }

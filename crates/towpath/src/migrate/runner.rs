@@ -1,178 +1,185 @@
-//! Applying migrations to a SQLite database, and taking them back.
+//! Applying migrations, and taking them back: what is the same on both engines.
 
 use std::collections::BTreeMap;
 
-use rusqlite::limits::Limit;
-use rusqlite::{Connection, TransactionBehavior};
+use super::{Applied, Error, Migration, Options, State, postgres, sqlite};
+use crate::resource::{self, Connection};
 
-use super::{Error, Migration};
-use crate::resource::sqlite;
-
-const TABLE: &str = "CREATE TABLE IF NOT EXISTS towpath_migrations (
-    version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_ms INTEGER NOT NULL) STRICT";
-
-/// A migration that the database has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Applied {
-    /// Its name when it was applied.
-    pub name: String,
-    /// Checksum of its SQL when it was applied.
-    pub checksum: String,
-}
-
-/// What the database has, by number.
+/// What the database knows, by number.
 ///
 /// # Errors
 /// When the database cannot be read.
-pub fn applied(db: &Connection) -> Result<BTreeMap<u64, Applied>, Error> {
-    let known: bool = db.query_row(
-        "SELECT count(*) > 0 FROM sqlite_schema WHERE name = 'towpath_migrations'",
-        (),
-        |row| row.get(0),
-    )?;
-    if !known {
-        return Ok(BTreeMap::new());
+pub fn applied(db: &mut Connection) -> Result<BTreeMap<u64, Applied>, Error> {
+    match db {
+        Connection::Sqlite(db) => sqlite::applied(db),
+        Connection::Postgres(client) => postgres::applied(client),
     }
-    let mut query = db.prepare("SELECT version, name, checksum FROM towpath_migrations")?;
-    let found = query.query_map((), |row| {
-        let version = row.get::<_, i64>(0)?.cast_unsigned();
-        Ok((
-            version,
-            Applied {
-                name: row.get(1)?,
-                checksum: row.get(2)?,
-            },
-        ))
-    })?;
-    Ok(found.collect::<Result<_, _>>()?)
 }
 
-/// The migrations that the database does not have, in order, after checking those it has.
+/// The migrations that the database does not have, in order, after checking those it has. One that broke off is among
+/// them.
 ///
 /// # Errors
-/// [`Error::Edited`]; a migration unknown to an older release is no error, since it was an expansion.
+/// [`Error::Edited`]; [`Error::Missing`] for one below the newest of the folder: one above it is of a newer release,
+/// which has left something that this one bears.
 pub fn pending<'a>(
-    db: &Connection,
+    db: &mut Connection,
     migrations: &'a [Migration],
 ) -> Result<Vec<&'a Migration>, Error> {
     let have = applied(db)?;
-    let edited = migrations.iter().find(|migration| {
-        have.get(&migration.version)
-            .is_some_and(|applied| applied.checksum != migration.checksum())
-    });
-    match edited {
-        Some(migration) => Err(Error::Edited(migration.version)),
-        None => Ok(migrations
-            .iter()
-            .filter(|migration| !have.contains_key(&migration.version))
-            .collect()),
-    }
-}
-
-/// Applies what is pending, each in a transaction of its own; returns the numbers applied now.
-///
-/// # Errors
-/// At the first that fails; those before it stay, it leaves nothing.
-pub fn up(db: &mut Connection, migrations: &[Migration], now_ms: i64) -> Result<Vec<u64>, Error> {
-    confine(db)?;
-    let mut done = Vec::new();
-    for migration in pending(db, migrations)? {
-        if up_one(db, migration, now_ms)? {
-            done.push(migration.version);
+    let newest = migrations.iter().map(|migration| migration.version).max();
+    for (version, applied) in &have {
+        let file = migrations.iter().find(|file| file.version == *version);
+        match file {
+            Some(file) if is_edited(applied, file) => {
+                return Err(Error::Edited(*version, applied.name.clone()));
+            }
+            None if Some(*version) < newest && applied.state != State::Baseline => {
+                return Err(Error::Missing(*version, applied.name.clone()));
+            }
+            _ => {}
         }
     }
-    Ok(done)
+    let is_pending = |migration: &&Migration| {
+        have.get(&migration.version)
+            .is_none_or(|found| found.state == State::Started)
+    };
+    Ok(migrations.iter().filter(is_pending).collect())
 }
 
-/// Keeps SQL to its own file. It runs with the agent's rights: `ATTACH` and `VACUUM INTO`, which attaches what it writes,
-/// would reach every file of the machine that those reach.
-fn confine(db: &Connection) -> Result<(), Error> {
-    db.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
-    Ok(())
+fn is_edited(applied: &Applied, file: &Migration) -> bool {
+    // One that broke off may be mended.
+    applied.state != State::Started
+        && !applied.checksum.is_empty()
+        && applied.checksum != file.checksum()
 }
 
-/// False when another runner applied it in the meantime.
-fn up_one(db: &mut Connection, migration: &Migration, now_ms: i64) -> Result<bool, Error> {
-    let version = migration.version;
-    let sql = |error| Error::Sql { version, error };
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    tx.execute_batch(TABLE)?;
-    let inserted = tx.execute(
-        "INSERT OR IGNORE INTO towpath_migrations VALUES (?1, ?2, ?3, ?4)",
-        (
-            version.cast_signed(),
-            &migration.name,
-            migration.checksum(),
-            now_ms,
-        ),
-    )?;
-    if inserted == 0 {
-        return Ok(false);
+/// Applies what is pending, or of that only these; returns the numbers applied now.
+///
+/// # Errors
+/// At the first that fails; those before it stay, it leaves nothing, or what the error says.
+pub fn up(
+    db: &mut Connection,
+    migrations: &[Migration],
+    only: Option<&[u64]>,
+    options: &Options,
+) -> Result<Vec<u64>, Error> {
+    locked(db, options, |db| {
+        let mut done = Vec::new();
+        for migration in pending(db, migrations)? {
+            let is_meant = only.is_none_or(|only| only.contains(&migration.version));
+            if is_meant && apply(db, migration, options)? {
+                done.push(migration.version);
+            }
+        }
+        Ok(done)
+    })
+}
+
+fn apply(db: &mut Connection, migration: &Migration, options: &Options) -> Result<bool, Error> {
+    match db {
+        Connection::Sqlite(db) => sqlite::apply(db, migration, options),
+        Connection::Postgres(client) => postgres::apply(client, migration, options),
     }
-    tx.execute_batch(&migration.up).map_err(sql)?;
-    if tx.is_autocommit() {
-        return Err(Error::Transaction(version));
-    }
-    tx.commit().map_err(sql)?;
-    Ok(true)
 }
 
 /// Takes the numbered migrations back, newest first; one the database does not have is passed over.
 ///
 /// # Errors
-/// [`Error::NoDown`], or at the first that fails.
-pub fn down(db: &mut Connection, migrations: &[Migration], versions: &[u64]) -> Result<(), Error> {
-    confine(db)?;
+/// [`Error::NoDown`] and [`Error::Missing`] before anything is touched, or at the first that fails.
+pub fn down(
+    db: &mut Connection,
+    migrations: &[Migration],
+    versions: &[u64],
+    options: &Options,
+) -> Result<(), Error> {
     let mut newest_first: Vec<u64> = versions.to_vec();
     newest_first.sort_unstable_by(|a, b| b.cmp(a));
+    let mut found = Vec::new();
     for version in newest_first {
-        let found = migrations
-            .iter()
-            .find(|migration| migration.version == version);
-        let migration = found.ok_or(Error::Missing(version))?;
-        down_one(db, migration)?;
+        let file = migrations.iter().find(|file| file.version == version);
+        let file = file.ok_or_else(|| Error::Missing(version, String::new()))?;
+        file.down.as_ref().ok_or(Error::NoDown(version))?;
+        found.push(file);
     }
-    Ok(())
+    locked(db, options, |db| {
+        for migration in found {
+            if !applied(db)?.contains_key(&migration.version) {
+                continue;
+            }
+            match db {
+                Connection::Sqlite(db) => sqlite::take_back(db, migration, options)?,
+                Connection::Postgres(client) => postgres::take_back(client, migration, options)?,
+            }
+        }
+        Ok(())
+    })
 }
 
-fn down_one(db: &mut Connection, migration: &Migration) -> Result<(), Error> {
-    let version = migration.version;
-    let sql = |error| Error::Sql { version, error };
-    let text = migration.down.as_deref().ok_or(Error::NoDown(version))?;
-    if !applied(db)?.contains_key(&version) {
-        return Ok(());
-    }
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    tx.execute(
-        "DELETE FROM towpath_migrations WHERE version = ?1",
-        [version.cast_signed()],
-    )?;
-    tx.execute_batch(text).map_err(sql)?;
-    if tx.is_autocommit() {
-        return Err(Error::Transaction(version));
-    }
-    tx.commit().map_err(sql)
-}
-
-/// On a scratch copy: goes up, down again, and compares the schema with what it was.
+/// Counts an existing schema as migrated up to `version`; returns the numbers that count from now on.
 ///
 /// # Errors
-/// What failed on the way, or [`Error::RoundTrip`] with the lines that differ.
-pub fn round_trip(copy: &mut Connection, migrations: &[Migration]) -> Result<(), Error> {
-    let before = sqlite::schema(copy)?;
-    let done = up(copy, migrations, 0)?;
-    down(copy, migrations, &done)?;
-    let after = sqlite::schema(copy)?;
-    if before == after {
-        return Ok(());
+/// [`Error::Missing`] when the folder has no migration of that number; when the database cannot be written.
+pub fn baseline(
+    db: &mut Connection,
+    migrations: &[Migration],
+    version: u64,
+    options: &Options,
+) -> Result<Vec<u64>, Error> {
+    if !migrations.iter().any(|file| file.version == version) {
+        return Err(Error::Missing(version, "baseline".to_owned()));
     }
-    let lost = before
-        .iter()
-        .filter(|line| !after.contains(line))
-        .map(|line| format!("-{line}"));
-    let left = after
-        .iter()
-        .filter(|line| !before.contains(line))
-        .map(|line| format!("+{line}"));
-    Err(Error::RoundTrip(lost.chain(left).collect()))
+    locked(db, options, |db| {
+        let mut counted = Vec::new();
+        for migration in pending(db, migrations)? {
+            if migration.version > version {
+                continue;
+            }
+            match db {
+                Connection::Sqlite(db) => sqlite::count(db, migration, options)?,
+                Connection::Postgres(client) => postgres::count(client, migration, options)?,
+            }
+            counted.push(migration.version);
+        }
+        Ok(counted)
+    })
+}
+
+/// The schema as lines, in a stable order, without what Towpath keeps there.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn schema(db: &mut Connection) -> Result<Vec<String>, Error> {
+    Ok(match db {
+        Connection::Sqlite(db) => resource::sqlite::schema(db)?,
+        Connection::Postgres(client) => resource::postgres::schema(client)?,
+    })
+}
+
+/// With no other runner at work, and the table there as it is to be.
+fn locked<T>(
+    db: &mut Connection,
+    options: &Options,
+    work: impl FnOnce(&mut Connection) -> Result<T, Error>,
+) -> Result<T, Error> {
+    match db {
+        Connection::Sqlite(file) => {
+            let _lock = sqlite::lock(file, options)?;
+            sqlite::prepare(file, options)?;
+            work(db)
+        }
+        Connection::Postgres(client) => {
+            let lock = postgres::lock(client, options)?;
+            let done = postgres::prepare(client).and_then(|()| work(db));
+            if let Connection::Postgres(client) = db {
+                postgres::unlock(client, &lock);
+            }
+            done
+        }
+    }
+}
+
+/// A time that is not before any the table has: a clock that was set back does not put one migration before another.
+pub(super) fn not_before(now_ms: i64, newest_ms: i64) -> i64 {
+    now_ms.max(newest_ms)
 }

@@ -209,6 +209,8 @@ impl Environment {
                 (self.live, self.warm, self.live_since) = (None, None, None);
             }
             Operation::Retire => self.warm = None,
+            // What runs goes on.
+            Operation::Migrate => {}
             Operation::Rollback => {
                 self.history.pop();
                 let release = new.as_ref().and_then(|version| version.release);
@@ -299,6 +301,7 @@ mod tests {
             drain_ms: 0,
             steps: vec![Step::Switch],
             sabotage: None,
+            changes: Vec::new(),
         };
         let plan = serde_json::to_value(plan).unwrap();
         vec![

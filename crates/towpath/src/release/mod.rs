@@ -11,7 +11,6 @@
 
 mod collect;
 mod containers;
-mod data;
 pub mod database;
 mod effect;
 mod executor;
@@ -20,6 +19,7 @@ pub mod failpoint;
 mod fold;
 mod gateway;
 mod key;
+mod migrating;
 pub mod next;
 mod plan;
 mod planner;
@@ -27,6 +27,7 @@ mod prepare;
 mod record;
 mod resources;
 mod run;
+mod schema;
 mod step;
 mod toolchain;
 mod trouble;
@@ -44,6 +45,7 @@ pub use gateway::{
     tend_gateway,
 };
 pub use key::{SigningKey, verify};
+pub use migrating::{Migrating, MigrationStatus, SchemaStatus, Tree, contract, migrate, schemas};
 pub use plan::{Operation, Plan, Sabotage};
 pub use planner::{Bring, Order, Refusal, bring, down, price, retire, roll_back};
 pub use prepare::discard;

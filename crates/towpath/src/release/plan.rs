@@ -23,6 +23,8 @@ pub enum Operation {
     Down,
     /// Stop the version whose window is over.
     Retire,
+    /// Apply migrations, take them back or count them, and nothing else.
+    Migrate,
 }
 
 impl fmt::Display for Operation {
@@ -34,6 +36,7 @@ impl fmt::Display for Operation {
             Operation::Up => "up",
             Operation::Down => "down",
             Operation::Retire => "retire",
+            Operation::Migrate => "migrate",
         })
     }
 }
@@ -78,6 +81,9 @@ pub struct Plan {
     /// A planted fault.
     #[serde(default)]
     pub sabotage: Option<Sabotage>,
+    /// What changes in the schemas, and what was seen of it on scratch copies, a line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<String>,
 }
 
 impl Plan {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::containers::{containers, engine};
-use super::data::steps_of_data;
 use super::gateway::{keeps_address, other_https, tls_of};
 use super::prepare::{self, Prepared};
+use super::schema::{self, Hold};
 use super::version::millis;
 use super::way::admit;
 use super::{
@@ -17,13 +17,12 @@ use crate::build::Source;
 use crate::config::{Config, Role};
 use crate::diagnostic::{Diagnostic, Report};
 use crate::id::{Digest, InstanceId, ReleaseId, RunId};
-use crate::resource::sqlite;
 use crate::supervise::free_port;
-use crate::{config, manifest::Manifest, migrate};
+use crate::{config, manifest::Manifest};
 
 /// Longest wait for the requests of a version that goes; its streams are closed then. A request
 /// that takes longer goes on: the version stays warm, or has the grace of its instances.
-const DRAIN_MS: u64 = 10_000;
+pub(super) const DRAIN_MS: u64 = 10_000;
 
 /// Why nothing was begun.
 #[derive(Debug)]
@@ -145,10 +144,18 @@ fn plan(
         .into_iter()
         .collect();
     let builds = steps_of_build(world, &config, &prepared, &containers)?;
-    let data = if operation == Operation::Rollback {
-        Vec::new()
+    let keeps = match operation {
+        Operation::Rollback => Keeps::Nothing,
+        _ if serving.is_some() => Keeps::Warm,
+        _ if config.window.is_zero() => Keeps::Nothing,
+        _ => Keeps::Old,
+    };
+    let needs = schema::needs(world, now, &config, &prepared, operation)?;
+    // What is rewritten the old version cannot go back to.
+    let keeps = if needs.hold == Hold::UntilSwitch {
+        Keeps::Nothing
     } else {
-        steps_of_data(world, &config, &prepared, operation)?
+        keeps
     };
     let new = Version {
         run,
@@ -160,21 +167,11 @@ fn plan(
         seed: prepared.seed,
         images: BTreeMap::new(),
     };
-    let keeps = match operation {
-        Operation::Rollback => Keeps::Nothing,
-        _ if serving.is_some() => Keeps::Warm,
-        _ if config.window.is_zero() => Keeps::Nothing,
-        _ => Keeps::Old,
-    };
+    let turn = steps_of_turn(world, now, &config, &new, keeps)?;
+    let changes = needs.changes.clone();
     let commands = steps_of_release(&config, operation);
-    steps.extend(
-        builds
-            .into_iter()
-            .chain(provides)
-            .chain(data)
-            .chain(commands),
-    );
-    steps.extend(steps_of_turn(world, now, &config, &new, keeps)?);
+    steps.extend(builds.into_iter().chain(provides));
+    steps.extend(needs.around(commands, turn));
     Ok(Plan {
         run,
         operation,
@@ -189,6 +186,7 @@ fn plan(
         drain_ms: DRAIN_MS,
         steps,
         sabotage: None,
+        changes,
     })
 }
 
@@ -488,6 +486,7 @@ fn to_warm(world: &World, now: &Environment, warm: &Version, actor: &str) -> Res
         drain_ms: DRAIN_MS,
         steps,
         sabotage: None,
+        changes: Vec::new(),
     })
 }
 
@@ -502,7 +501,7 @@ pub fn price(world: &World, now: &Environment, plan: &Plan) -> String {
     } else {
         "cold: it is launched and becomes ready first"
     };
-    let schema = schemas(world, plan);
+    let schema = schema::stays(world, plan);
     let https = plan
         .new
         .as_ref()
@@ -513,39 +512,6 @@ pub fn price(world: &World, now: &Environment, plan: &Plan) -> String {
         name(plan.new.as_ref()),
         https.map(|https| format!("; {https}")).unwrap_or_default()
     )
-}
-
-/// The schemas of the databases that the version is to find, whether or not anything runs now.
-fn schemas(world: &World, plan: &Plan) -> String {
-    let config = plan
-        .new
-        .as_ref()
-        .and_then(|new| new.config(&world.environment).ok());
-    let mut resources = config.map(|config| config.resources).unwrap_or_default();
-    resources.retain(|_, resource| resource.migrations().is_some());
-    let at = |name: &String| {
-        let file = sqlite::path(&world.state(), name);
-        if !file.exists() {
-            return "there is no database yet".to_owned();
-        }
-        let db = sqlite::open(&file).map_err(migrate::Error::from);
-        match db.and_then(|db| migrate::applied(&db)) {
-            Ok(applied) => match applied.keys().max() {
-                Some(version) => format!("the schema stays at {version:04}"),
-                None => "no migration is applied".to_owned(),
-            },
-            Err(error) => format!("the schema cannot be read: {error}"),
-        }
-    };
-    let told: Vec<String> = match resources.len() {
-        0 => vec!["there is no database".to_owned()],
-        1 => resources.keys().map(at).collect(),
-        _ => resources
-            .keys()
-            .map(|name| format!("`{name}`: {}", at(name)))
-            .collect(),
-    };
-    told.join(", ")
 }
 
 /// Plans stopping everything.
@@ -595,5 +561,6 @@ fn quiet(now: &Environment, operation: Operation, actor: &str, steps: Vec<Step>)
         drain_ms: DRAIN_MS,
         steps,
         sabotage: None,
+        changes: Vec::new(),
     }
 }

@@ -52,7 +52,9 @@ pub enum Step {
         /// The resource.
         resource: String,
     },
-    /// Apply the pending expansions.
+    /// Let requests wait at the gateway: nothing is in flight until `resume`.
+    Hold,
+    /// Apply pending migrations.
     Migrate {
         /// The resource.
         resource: String,
@@ -63,6 +65,25 @@ pub enum Step {
     Release {
         /// The service.
         service: String,
+    },
+    /// Let requests go on.
+    Resume {
+        /// Whether the version before cannot come back: what was written since would be lost with the backup.
+        settles: bool,
+    },
+    /// Take migrations back, newest first.
+    TakeBack {
+        /// The resource.
+        resource: String,
+        /// Their numbers.
+        versions: Vec<u64>,
+    },
+    /// Count an existing schema as migrated.
+    Baseline {
+        /// The resource.
+        resource: String,
+        /// Up to this number.
+        version: u64,
     },
     /// Start the new instances of a service beside the old.
     Launch {
@@ -148,6 +169,10 @@ impl Step {
             | Step::Provide { .. }
             | Step::BackUp { .. }
             | Step::Release { .. }
+            | Step::Hold
+            | Step::Resume { settles: false }
+            | Step::TakeBack { .. }
+            | Step::Baseline { .. }
             | Step::Launch { .. }
             | Step::StopWorkers
             | Step::StartWorkers
@@ -158,9 +183,11 @@ impl Step {
             Step::Drain => {
                 Class::Loses("open streams: they were closed, and clients connect again")
             }
-            Step::Retire { .. } | Step::Close | Step::StopGateway | Step::StopResources => {
-                Class::ForwardOnly
-            }
+            Step::Resume { settles: true }
+            | Step::Retire { .. }
+            | Step::Close
+            | Step::StopGateway
+            | Step::StopResources => Class::ForwardOnly,
         }
     }
 
@@ -177,17 +204,24 @@ impl Step {
             Step::Pack => "the release stays on the list, and is not deployed",
             Step::Image { .. } => "the image stays, unused",
             Step::BackUp { .. } => "the backup is removed",
+            Step::Hold => "requests go on",
+            Step::TakeBack { .. } => "nothing to do: each is one transaction",
+            Step::Baseline { .. } => "nothing to do: it is one transaction",
             Step::Release { .. } => "it is ended; what it has changed stays",
             Step::Migrate { .. } => {
                 "taken back where going up and down again left nothing behind; else the expansion stays"
             }
             Step::Launch { .. } => "the new instances are stopped",
-            Step::Ready { .. } | Step::Drain => "nothing to do",
+            Step::Ready { .. } | Step::Drain | Step::Resume { settles: false } => "nothing to do",
             Step::StopWorkers => "the workers before are started again",
             Step::StartWorkers => "the new workers are stopped",
             Step::Switch => "requests go where they went before",
             Step::Provide { .. } => "the server is stopped if it was started here; its data stays",
-            Step::Retire { .. } | Step::Close | Step::StopGateway | Step::StopResources => "none",
+            Step::Resume { settles: true }
+            | Step::Retire { .. }
+            | Step::Close
+            | Step::StopGateway
+            | Step::StopResources => "none",
         }
     }
 }
@@ -204,6 +238,10 @@ impl fmt::Display for Step {
             Step::BackUp { resource } => write!(f, "back-up:{resource}"),
             Step::Migrate { resource, .. } => write!(f, "migrate:{resource}"),
             Step::Release { service } => write!(f, "release:{service}"),
+            Step::Hold => f.write_str("hold"),
+            Step::Resume { .. } => f.write_str("resume"),
+            Step::TakeBack { resource, .. } => write!(f, "take-back:{resource}"),
+            Step::Baseline { resource, .. } => write!(f, "baseline:{resource}"),
             Step::Launch { service } => write!(f, "launch:{service}"),
             Step::Ready { service } => write!(f, "ready:{service}"),
             Step::StopWorkers => f.write_str("stop-workers"),

@@ -141,6 +141,58 @@ pub fn without_password(url: &str) -> (String, Option<String>) {
     (format!("{scheme}://{place}{query}"), password)
 }
 
+/// What makes a schema, a line each: what an extension brings is the extension's.
+const SCHEMA: &str = "
+WITH own AS (SELECT oid, nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'),
+foreign_to AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e'),
+rel AS (SELECT c.*, own.nspname FROM pg_class c JOIN own ON own.oid = c.relnamespace
+    WHERE c.relname NOT LIKE 'towpath\\_%'
+        AND NOT EXISTS (SELECT FROM foreign_to e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid))
+SELECT 'schema ' || quote_ident(nspname) FROM own WHERE nspname <> 'public'
+UNION ALL SELECT 'extension ' || extname || ' ' || extversion FROM pg_extension WHERE extname <> 'plpgsql'
+UNION ALL SELECT CASE relkind WHEN 'p' THEN 'partitioned table ' WHEN 'f' THEN 'foreign table ' WHEN 'S' THEN 'sequence ' ELSE 'table ' END
+    || format('%I.%I', nspname, relname)
+    || CASE WHEN relpersistence = 'u' THEN ' unlogged' ELSE '' END
+    || CASE WHEN relrowsecurity THEN ' row level security' ELSE '' END
+    || CASE WHEN relforcerowsecurity THEN ' forced' ELSE '' END
+    FROM rel WHERE relkind IN ('r', 'p', 'f', 'S')
+UNION ALL SELECT format('column %I.%I.%I %s', nspname, relname, attname, format_type(atttypid, atttypmod))
+    || CASE WHEN attnotnull THEN ' NOT NULL' ELSE '' END
+    || CASE attidentity WHEN 'a' THEN ' IDENTITY ALWAYS' WHEN 'd' THEN ' IDENTITY' ELSE '' END
+    || coalesce(CASE attgenerated WHEN 's' THEN ' GENERATED ' ELSE ' DEFAULT ' END || pg_get_expr(adbin, adrelid), '')
+    || CASE WHEN attcollation <> 0 AND attcollation <> t.typcollation THEN ' COLLATE ' || attcollation::regcollation ELSE '' END
+    FROM rel JOIN pg_attribute a ON attrelid = rel.oid AND attnum > 0 AND NOT attisdropped
+    JOIN pg_type t ON t.oid = a.atttypid
+    LEFT JOIN pg_attrdef d ON d.adrelid = rel.oid AND d.adnum = a.attnum WHERE relkind IN ('r', 'p', 'f')
+UNION ALL SELECT format('view %I.%I: ', nspname, relname) || pg_get_viewdef(oid) FROM rel WHERE relkind IN ('v', 'm')
+UNION ALL SELECT 'index: ' || pg_get_indexdef(rel.oid) || CASE WHEN i.indisvalid THEN '' ELSE ' INVALID' END
+    FROM rel JOIN pg_index i ON i.indexrelid = rel.oid WHERE relkind IN ('i', 'I') AND NOT EXISTS
+        (SELECT FROM pg_class t WHERE t.oid = i.indrelid AND t.relname LIKE 'towpath\\_%')
+UNION ALL SELECT format('constraint %I on %I.%I: ', conname, nspname, relname) || pg_get_constraintdef(c.oid)
+    FROM pg_constraint c JOIN rel ON rel.oid = conrelid
+UNION ALL SELECT 'trigger: ' || pg_get_triggerdef(t.oid) FROM pg_trigger t JOIN rel ON rel.oid = tgrelid WHERE NOT tgisinternal
+UNION ALL SELECT format('policy %I on %I.%I %s %s for %s using %s check %s', polname, nspname, relname, polcmd, polpermissive,
+        (SELECT string_agg(CASE r WHEN 0 THEN 'public' ELSE r::regrole::text END, ', ') FROM unnest(polroles) r),
+        pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
+    FROM pg_policy JOIN rel ON rel.oid = polrelid
+UNION ALL SELECT 'function: ' || CASE prokind WHEN 'a' THEN p.oid::regprocedure::text ELSE pg_get_functiondef(p.oid) END
+    FROM pg_proc p JOIN own ON own.oid = pronamespace
+    WHERE NOT EXISTS (SELECT FROM foreign_to e WHERE e.classid = 'pg_proc'::regclass AND e.objid = p.oid)
+UNION ALL SELECT format('type %I.%I: ', nspname, typname) || coalesce((SELECT string_agg(quote_literal(enumlabel), ', ' ORDER BY enumsortorder)
+        FROM pg_enum WHERE enumtypid = t.oid), format_type(typbasetype, typtypmod) || CASE WHEN typnotnull THEN ' NOT NULL' ELSE '' END, '')
+    FROM pg_type t JOIN own ON own.oid = typnamespace WHERE typtype IN ('e', 'd', 'r')
+        AND NOT EXISTS (SELECT FROM foreign_to e WHERE e.classid = 'pg_type'::regclass AND e.objid = t.oid)
+ORDER BY 1";
+
+/// The schema as lines, in a stable order, without what Towpath keeps there. Blocking.
+///
+/// # Errors
+/// When the catalogs cannot be read.
+pub fn schema(client: &mut Client) -> Result<Vec<String>, postgres::Error> {
+    let rows = client.query(SCHEMA, &[])?;
+    Ok(rows.into_iter().map(|row| row.get(0)).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

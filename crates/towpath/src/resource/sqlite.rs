@@ -47,7 +47,7 @@ pub fn open(path: &Path) -> rusqlite::Result<Connection> {
 pub fn schema(db: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut query = db.prepare(
         "SELECT type || ' ' || name || ': ' || coalesce(sql, '') FROM sqlite_schema
-         WHERE tbl_name NOT LIKE 'towpath!_%' ESCAPE '!' ORDER BY type, name",
+         WHERE tbl_name NOT LIKE 'towpath!_%' ESCAPE '!' AND name NOT LIKE 'sqlite!_stat%' ESCAPE '!' ORDER BY type, name",
     )?;
     query.query_map((), |row| row.get(0))?.collect()
 }

@@ -1,10 +1,10 @@
 //! What each step does, how it is found again, and how it is undone: three exhaustive matches.
 
-mod backups;
+pub(in crate::release) mod backups;
 pub(in crate::release) mod builds;
-pub(in crate::release) mod data;
 pub(in crate::release) mod images;
 mod instances;
+pub(in crate::release) mod migrations;
 mod provide;
 mod traffic;
 
@@ -18,6 +18,13 @@ type Result<T> = std::result::Result<T, Diagnostic>;
 impl Step {
     /// Acts, as often as one likes; returns what later steps and the undo need.
     pub(super) async fn apply(&self, world: &World, run: &OpenRun) -> Result<Value> {
+        match is_held(self, run) {
+            true => traffic::under_hold(world, run, self.act(world, run)).await,
+            false => self.act(world, run).await,
+        }
+    }
+
+    async fn act(&self, world: &World, run: &OpenRun) -> Result<Value> {
         match self {
             Step::Gateway { listen, listen_tls } => {
                 traffic::start_gateway(world, listen, listen_tls.as_deref()).await
@@ -28,7 +35,15 @@ impl Step {
             Step::Provide { resource, port } => provide::provide(world, run, resource, *port).await,
             Step::BackUp { resource } => backups::back_up(world, run, resource).await,
             Step::Migrate { resource, versions } => {
-                data::migrate(world, run, resource, versions).await
+                migrations::migrate(world, run, resource, versions).await
+            }
+            Step::Hold => traffic::hold(world, run).await,
+            Step::Resume { .. } => traffic::resume(world, run).await,
+            Step::TakeBack { resource, versions } => {
+                migrations::take_back(world, run, resource, versions).await
+            }
+            Step::Baseline { resource, version } => {
+                migrations::baseline(world, run, resource, *version).await
             }
             Step::Release { service } => instances::release(world, run, service).await,
             Step::Launch { service } => instances::launch(world, run, service).await,
@@ -54,14 +69,18 @@ impl Step {
             Step::Provide { .. } => Presence::Partial,
             Step::BackUp { resource } => backups::probe_backup(world, run, resource),
             Step::Migrate { resource, versions } => {
-                data::probe_migrations(world, resource, versions).await
+                migrations::probe_migrations(world, run, resource, versions).await
             }
             // It runs on, or has ended: either way it is joined and not run again.
             Step::Release { .. } => Presence::Partial,
             Step::Launch { service } => {
                 instances::probe(world, &instances::of_service(run, service)).await
             }
-            Step::Ready { .. } | Step::Drain => Presence::Absent,
+            Step::Ready { .. } | Step::Drain | Step::Hold => Presence::Absent,
+            // Both bear being done again.
+            Step::Resume { .. } | Step::TakeBack { .. } | Step::Baseline { .. } => {
+                Presence::Partial
+            }
             Step::StopWorkers => instances::probe_stopped(world, run, Side::Old).await,
             Step::StartWorkers => instances::probe_workers(world, run, Side::New).await,
             Step::Switch => traffic::probe_switch(world, run, false).await,
@@ -73,6 +92,13 @@ impl Step {
 
     /// Takes back what it did, whether it did all of it, some, or nothing.
     pub(super) async fn undo(&self, world: &World, run: &OpenRun) -> Result<()> {
+        match is_held(self, run) {
+            true => traffic::under_hold(world, run, self.act_back(world, run)).await,
+            false => self.act_back(world, run).await,
+        }
+    }
+
+    async fn act_back(&self, world: &World, run: &OpenRun) -> Result<()> {
         match self {
             Step::Gateway { .. } => traffic::stop_gateway(world).await.map(drop),
             Step::Build { service } => builds::undo_build(world, run, service).await,
@@ -82,11 +108,14 @@ impl Step {
             Step::Provide { resource, .. } => provide::undo(world, run, resource).await,
             Step::BackUp { resource } => backups::undo_backup(world, run, resource).await,
             Step::Migrate { resource, versions } => {
-                data::undo_migrate(world, run, resource, versions).await
+                migrations::undo_migrate(world, run, resource, versions).await
             }
             Step::Release { service } => instances::undo_release(world, run, service).await,
             Step::Launch { service } => instances::undo_launch(world, run, service).await,
-            Step::Ready { .. } | Step::Drain => Ok(()),
+            Step::Hold => traffic::undo_hold(world, run).await,
+            // What could not be taken back, or not counted, is as it was: each is one transaction.
+            Step::TakeBack { .. } | Step::Baseline { .. } => Ok(()),
+            Step::Ready { .. } | Step::Drain | Step::Resume { .. } => Ok(()),
             Step::StopWorkers => instances::start_workers(world, run, Side::Old)
                 .await
                 .map(drop),
@@ -109,6 +138,19 @@ impl Step {
                 | Step::Ready { .. }
                 | Step::Drain
         )
+    }
+}
+
+/// Whether requests wait while the step acts, or is undone.
+fn is_held(step: &Step, run: &OpenRun) -> bool {
+    let steps = &run.plan.steps;
+    let place = |wanted: &Step| steps.iter().position(|step| step == wanted);
+    let resume = steps
+        .iter()
+        .position(|step| matches!(step, Step::Resume { .. }));
+    match (place(&Step::Hold), place(step), resume) {
+        (Some(hold), Some(step), Some(resume)) => hold < step && step < resume,
+        _ => false,
     }
 }
 

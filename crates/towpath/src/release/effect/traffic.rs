@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use towpath_gateway::api::{Apply, Drain, Table};
+use tokio::time::sleep;
+use towpath_gateway::api::{Apply, Drain, Hold, Mode, OnExpiry, Resume, Table};
 
 use super::{Result, version};
 use crate::diagnostic::Diagnostic;
@@ -98,6 +99,76 @@ pub(super) async fn probe_switch(world: &World, run: &OpenRun, undone: bool) -> 
         Ok(_) => Presence::Foreign,
         Err(_) => Presence::Absent,
     }
+}
+
+/// How long a hold lives without its agent, milliseconds: the longest that the gateway takes.
+const LEASE_MS: u64 = 30_000;
+
+/// Pause between renewals.
+const RENEWS: Duration = Duration::from_secs(5);
+
+/// The right to end the hold, taken anew: the same holder's second hold goes on with the first.
+async fn held(world: &World, run: &OpenRun, on_expiry: OnExpiry) -> Result<String> {
+    let hold = Hold {
+        holder: run.plan.run.to_string(),
+        lease_ms: LEASE_MS,
+        on_expiry,
+    };
+    let held = client(world).await?.hold(&hold).await;
+    held.map(|held| held.token).map_err(|error| {
+        Diagnostic::error(
+            "gateway::not-held",
+            format!("the gateway did not hold requests: {error}"),
+        )
+        .note("it goes on with the routes it has")
+    })
+}
+
+/// Until something is changed behind it, the end of the lease lets requests go on.
+pub(super) async fn hold(world: &World, run: &OpenRun) -> Result<Value> {
+    held(world, run, OnExpiry::Old).await?;
+    Ok(Value::Null)
+}
+
+/// Acts while requests wait. Should the agent die in it, the gateway closes at the end of the lease: what is behind
+/// it may not fit the version that it knows.
+pub(super) async fn under_hold<T>(
+    world: &World,
+    run: &OpenRun,
+    act: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    held(world, run, OnExpiry::Closed).await?;
+    let renews = async {
+        loop {
+            sleep(RENEWS).await;
+            // One that fails is tried again; the lease bears several.
+            let _ = held(world, run, OnExpiry::Closed).await;
+        }
+    };
+    tokio::select! {
+        done = act => done,
+        () = renews => Err(Diagnostic::error("gateway::not-held", "the hold ended")),
+    }
+}
+
+/// Lets requests go on as before. One that did not come about has nothing to end.
+pub(super) async fn undo_hold(world: &World, run: &OpenRun) -> Result<()> {
+    let state = client(world).await?.state().await;
+    match state.map(|state| state.mode) {
+        Ok(Mode::Open) => Ok(()),
+        _ => resume(world, run).await.map(drop),
+    }
+}
+
+pub(super) async fn resume(world: &World, run: &OpenRun) -> Result<Value> {
+    let token = held(world, run, OnExpiry::Closed).await?;
+    let resumed = client(world)
+        .await?
+        .resume(&Resume { token: Some(token) })
+        .await;
+    resumed
+        .map(|_| Value::Null)
+        .map_err(|error| Diagnostic::error("gateway::failed", error.to_string()))
 }
 
 fn is_ours(found: &str, run: &OpenRun) -> bool {

@@ -1,0 +1,463 @@
+//! What a run has to do to the schemas of the databases, and when.
+//!
+//! Expansions come before the switch: the version that serves bears them. A rewrite is applied while requests wait, with
+//! the version that comes in behind it. Contractions are left for a run of their own, once every version that may still
+//! serve knows them. Before anything is planned the migrations are tried out on a scratch copy, so what would fail, or
+//! hold its locks for too long, is found while nothing is touched.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::effect::backups::backup_path;
+use super::effect::migrations::{self, Scratch};
+use super::planner::Result;
+use super::prepare::Prepared;
+use super::{Environment, Operation, Plan, Refusal, Step, Version, World, database};
+use crate::config::{Config, Resource, ResourceKind};
+use crate::diagnostic::Diagnostic;
+use crate::id::RunId;
+use crate::migrate::{self, Engine, Kind, Migration, State, Tried};
+use crate::resource::{Connection, sqlite};
+use crate::{backup, build};
+
+/// How long an application waits for a database that is locked, as most do, milliseconds: what takes longer is applied
+/// while requests wait.
+const BUSY_MS: u64 = 5_000;
+
+/// Longest wait of requests, milliseconds.
+const LONGEST_HOLD_MS: u64 = 30_000;
+
+/// What a run does to the schemas.
+pub(super) struct Needs {
+    /// Backups, and the migrations behind them.
+    steps: Vec<Step>,
+    /// While requests wait, or not.
+    pub hold: Hold,
+    /// What was seen on scratch copies.
+    pub changes: Vec<String>,
+}
+
+/// How long requests wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Hold {
+    /// They do not.
+    Never,
+    /// While an expansion is applied that takes long.
+    WhileApplied,
+    /// From before a rewrite until the version that knows it serves.
+    UntilSwitch,
+}
+
+impl Needs {
+    /// In their places around the steps of the turn; `commands` are run on the new schema.
+    pub(super) fn around(self, commands: Vec<Step>, turn: Vec<Step>) -> Vec<Step> {
+        let mut steps = match self.hold {
+            Hold::Never => Vec::new(),
+            _ => vec![Step::Hold],
+        };
+        let rewrites = self.hold == Hold::UntilSwitch;
+        if rewrites {
+            // Nothing may write meanwhile, and nothing is in flight that could be waited for.
+            steps.extend(
+                turn.iter()
+                    .find(|step| **step == Step::StopWorkers)
+                    .cloned(),
+            );
+        }
+        steps.extend(self.steps);
+        if self.hold == Hold::WhileApplied {
+            steps.push(Step::Resume { settles: false });
+        }
+        steps.extend(commands);
+        for step in turn {
+            let is_switch = step == Step::Switch;
+            if !rewrites || !matches!(step, Step::StopWorkers | Step::Drain) {
+                steps.push(step);
+            }
+            if rewrites && is_switch {
+                steps.push(Step::Resume { settles: true });
+            }
+        }
+        steps
+    }
+}
+
+pub(super) fn engine_of(resource: &Resource) -> Engine {
+    match resource.kind {
+        ResourceKind::Postgres => Engine::Postgres,
+        ResourceKind::Sqlite | ResourceKind::Redis => Engine::Sqlite,
+    }
+}
+
+/// Looking must not make one, nor start its server.
+pub(super) fn has_database(world: &World, name: &str, resource: &Resource) -> bool {
+    match resource.kind {
+        ResourceKind::Postgres if resource.is_run() => world
+            .environment()
+            .is_ok_and(|now| now.provided.contains(name)),
+        ResourceKind::Postgres => true,
+        ResourceKind::Sqlite | ResourceKind::Redis => sqlite::path(&world.state(), name).exists(),
+    }
+}
+
+/// The folder of migrations in a tree. What a finished build has put in its place may lead anywhere.
+pub(super) fn folder_of(world: &World, root: &Path, folder: &Path) -> Result<PathBuf> {
+    let path = root.join(folder);
+    let is_own_tree = !root.starts_with(world.state());
+    if is_own_tree || path.symlink_metadata().is_err() {
+        return Ok(path);
+    }
+    build::migrations_in(root, folder).map_err(|error| {
+        Refusal::Invalid(
+            Diagnostic::error("migrate::invalid", error.to_string()).note("nothing was applied"),
+        )
+    })
+}
+
+fn invalid(resource: &str, error: &migrate::Error) -> Refusal {
+    let diagnostic = error.diagnostic(resource);
+    match error {
+        migrate::Error::Database(_) | migrate::Error::Locked(..) | migrate::Error::Busy(_) => {
+            Refusal::Failed(diagnostic)
+        }
+        _ => Refusal::Invalid(diagnostic.note("nothing was touched")),
+    }
+}
+
+/// What a version brings to one resource, and what of it the database does not have.
+pub(super) struct Brought {
+    pub engine: Engine,
+    pub all: Vec<Migration>,
+    pub pending: Vec<u64>,
+}
+
+impl Brought {
+    pub(super) fn kind(&self, version: u64) -> Kind {
+        let file = self.all.iter().find(|file| file.version == version);
+        file.map_or(Kind::Expand, |file| file.up.header.kind)
+    }
+
+    fn pending_of(&self, meant: impl Fn(Kind) -> bool) -> Vec<u64> {
+        let pending = self.pending.iter().copied();
+        pending
+            .filter(|version| meant(self.kind(*version)))
+            .collect()
+    }
+}
+
+/// Reads and checks what is in the folder.
+pub(super) fn brought(
+    world: &World,
+    config: &Config,
+    name: &str,
+    root: &Path,
+) -> Result<Option<Brought>> {
+    let resource = &config.resources[name];
+    let Some(folder) = resource.migrations() else {
+        return Ok(None);
+    };
+    let engine = engine_of(resource);
+    let refuse = |error: migrate::Error| invalid(name, &error);
+    let all = migrate::load(&folder_of(world, root, folder)?, engine).map_err(refuse)?;
+    let pending: Vec<&Migration> = match has_database(world, name, resource) {
+        false => all.iter().collect(),
+        true => {
+            let mut db = migrations::open(world, config, name).map_err(Refusal::Failed)?;
+            migrate::pending(&mut db, &all).map_err(refuse)?
+        }
+    };
+    migrate::check(engine, pending.iter().copied()).map_err(refuse)?;
+    let pending = pending.iter().map(|migration| migration.version).collect();
+    Ok(Some(Brought {
+        engine,
+        all,
+        pending,
+    }))
+}
+
+/// What bringing a version in does to the schemas.
+pub(super) fn needs(
+    world: &World,
+    now: &Environment,
+    config: &Config,
+    prepared: &Prepared,
+    operation: Operation,
+) -> Result<Needs> {
+    let mut needs = Needs {
+        steps: Vec::new(),
+        hold: Hold::Never,
+        changes: Vec::new(),
+    };
+    for name in config.resources.keys() {
+        if operation == Operation::Rollback {
+            can_go_back(world, config, name, &prepared.root)?;
+            continue;
+        }
+        database::check(&world.state(), name, &config.resources[name]).map_err(Refusal::Refused)?;
+        let brought = brought(world, config, name, &prepared.root)?;
+        let versions = match &brought {
+            // With nothing that serves there is nobody who could mind.
+            Some(brought) if now.live.is_none() => brought.pending.clone(),
+            Some(brought) => brought.pending_of(|kind| kind != Kind::Contract),
+            None => Vec::new(),
+        };
+        let resource = &config.resources[name];
+        let is_due = operation != Operation::Up || !versions.is_empty();
+        if is_due && resource.is_backed_up() {
+            needs.steps.push(Step::BackUp {
+                resource: name.clone(),
+            });
+        }
+        let Some(brought) = brought.filter(|_| !versions.is_empty()) else {
+            continue;
+        };
+        let tried = try_out(world, name, &brought, &versions, RunId(now.last_run + 1))?;
+        needs
+            .changes
+            .extend(told(name, &brought, &versions, tried.as_ref()));
+        let is_held = now.live.is_some();
+        needs.hold = needs.hold.max(match is_held {
+            true => hold(name, &brought, &versions, tried.as_ref())?,
+            false => Hold::Never,
+        });
+        needs.steps.push(Step::Migrate {
+            resource: name.clone(),
+            versions,
+        });
+    }
+    Ok(needs)
+}
+
+fn hold(name: &str, brought: &Brought, versions: &[u64], tried: Option<&Tried>) -> Result<Hold> {
+    let longest_ms = tried.map_or(0, |tried| tried.longest_ms);
+    let rewrites = versions
+        .iter()
+        .any(|version| brought.kind(*version) == Kind::Rewrite);
+    let held = rewrites || longest_ms > BUSY_MS;
+    if held && longest_ms > LONGEST_HOLD_MS {
+        let text = format!("`{name}`: a migration took {longest_ms} ms on a scratch copy");
+        let diagnostic = Diagnostic::error("migrate::too-long", text)
+            .note(format!(
+                "requests are kept waiting for {LONGEST_HOLD_MS} ms at most"
+            ))
+            .note("nothing was touched")
+            .help(
+                "split it into migrations that each take less, or take the environment down for it",
+            );
+        return Err(Refusal::Refused(diagnostic));
+    }
+    Ok(match (rewrites, held) {
+        (true, _) => Hold::UntilSwitch,
+        (_, true) => Hold::WhileApplied,
+        _ => Hold::Never,
+    })
+}
+
+/// On a copy of the database as it is now; `None` where no copy can be made: on PostgreSQL, until there is a scratch
+/// database to copy into.
+fn try_out(
+    world: &World,
+    name: &str,
+    brought: &Brought,
+    versions: &[u64],
+    run: RunId,
+) -> Result<Option<Tried>> {
+    if brought.engine != Engine::Sqlite {
+        return Ok(None);
+    }
+    let scratch = Scratch(backup_path(world, run, name).with_extension("plan"));
+    let refuse = |error: migrate::Error| invalid(name, &error);
+    let no_copy = |error: &dyn std::fmt::Display| {
+        let text = format!("no scratch copy of `{name}` could be made: {error}");
+        Refusal::Failed(
+            Diagnostic::error("migrate::no-copy", text)
+                .note("nothing was touched")
+                .help("see that there is room on the disk"),
+        )
+    };
+    if let Some(folder) = scratch.0.parent() {
+        std::fs::create_dir_all(folder).map_err(|error| no_copy(&error))?;
+    }
+    if sqlite::path(&world.state(), name).exists() {
+        let file = sqlite::path(&world.state(), name);
+        let db = sqlite::open(&file).map_err(|error| no_copy(&error))?;
+        backup::sqlite(&db, &scratch.0).map_err(|error| no_copy(&error))?;
+    }
+    let copy = rusqlite::Connection::open(&scratch.0).map_err(|error| no_copy(&error))?;
+    let mut copy = Connection::Sqlite(copy);
+    let options = migrations::options(world);
+    let tried = migrate::try_out(&mut copy, &brought.all, Some(versions), &options);
+    tried.map(Some).map_err(refuse)
+}
+
+/// As a person is told of it beforehand, after it was tried out.
+pub(super) fn foretell(
+    world: &World,
+    name: &str,
+    brought: &Brought,
+    versions: &[u64],
+    run: RunId,
+) -> Result<Vec<String>> {
+    let tried = try_out(world, name, brought, versions, run)?;
+    Ok(told(name, brought, versions, tried.as_ref()))
+}
+
+/// What a person is told of it beforehand.
+fn told(name: &str, brought: &Brought, versions: &[u64], tried: Option<&Tried>) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for version in versions {
+        let file = brought.all.iter().find(|file| file.version == *version);
+        let file = file.map_or(String::new(), |file| file.name.clone());
+        lines.push(format!(
+            "{name}: {version:04}_{file}, {}",
+            brought.kind(*version)
+        ));
+    }
+    let Some(tried) = tried else {
+        lines.push(format!(
+            "{name}: not tried out: there is no scratch copy on {}",
+            brought.engine
+        ));
+        return lines;
+    };
+    lines.extend(
+        tried
+            .difference
+            .iter()
+            .map(|line| format!("{name}: {line}")),
+    );
+    lines.push(match &tried.one_way {
+        None => format!("{name}: up, down and up again leaves nothing behind"),
+        Some(why) => format!("{name}: it cannot be taken back: {why}"),
+    });
+    lines
+}
+
+/// A version that does not know a contraction or a rewrite cannot serve behind it.
+fn can_go_back(world: &World, config: &Config, name: &str, root: &Path) -> Result<()> {
+    let resource = &config.resources[name];
+    let Some(folder) = resource.migrations() else {
+        return Ok(());
+    };
+    let engine = engine_of(resource);
+    if !has_database(world, name, resource) {
+        return Ok(());
+    }
+    let refuse = |error: migrate::Error| invalid(name, &error);
+    let known: BTreeSet<u64> = migrate::load(&folder_of(world, root, folder)?, engine)
+        .map_err(refuse)?
+        .iter()
+        .map(|file| file.version)
+        .collect();
+    let mut db = migrations::open(world, config, name).map_err(Refusal::Failed)?;
+    let have = migrate::applied(&mut db).map_err(refuse)?;
+    let beyond = have.iter().find(|(version, found)| {
+        !known.contains(version) && !found.kind.is_borne() && found.state != State::Baseline
+    });
+    match beyond {
+        None => Ok(()),
+        Some((version, found)) => {
+            let text = format!(
+                "`{name}` has migration {version:04}_{}, a {}: an earlier release does not work with it",
+                found.name, found.kind
+            );
+            Err(Refusal::Refused(
+                Diagnostic::error("rollback::schema", text)
+                    .note("nothing was touched")
+                    .help("mend what is wrong with a new release, or restore the backup of the run that applied it"),
+            ))
+        }
+    }
+}
+
+/// Contractions that wait, and that every version which may still serve knows: those of the version that serves, unless
+/// another is warm.
+pub(super) fn due(
+    world: &World,
+    now: &Environment,
+    version: &Version,
+) -> Result<Vec<(String, Vec<u64>)>> {
+    let config = version
+        .config(&world.environment)
+        .map_err(Refusal::Failed)?;
+    let mut due = Vec::new();
+    for (name, resource) in &config.resources {
+        if !has_contractions(world, name, resource, &version.root)? {
+            continue;
+        }
+        let Some(brought) = brought(world, &config, name, &version.root)? else {
+            continue;
+        };
+        let mut versions = brought.pending_of(|kind| kind == Kind::Contract);
+        if let Some(warm) = &now.warm {
+            let known = migrations_of(world, &warm.version, name)?;
+            versions.retain(|version| known.contains(version));
+        }
+        if !versions.is_empty() {
+            due.push((name.clone(), versions));
+        }
+    }
+    Ok(due)
+}
+
+/// Most folders have none, and then there is no need to ask the database.
+fn has_contractions(world: &World, name: &str, resource: &Resource, root: &Path) -> Result<bool> {
+    let Some(folder) = resource.migrations() else {
+        return Ok(false);
+    };
+    let all = migrate::load(&folder_of(world, root, folder)?, engine_of(resource));
+    let all = all.map_err(|error| invalid(name, &error))?;
+    Ok(all.iter().any(|file| file.up.header.kind == Kind::Contract))
+}
+
+fn migrations_of(world: &World, version: &Version, name: &str) -> Result<BTreeSet<u64>> {
+    let config = version
+        .config(&world.environment)
+        .map_err(Refusal::Failed)?;
+    let folder = config
+        .resources
+        .get(name)
+        .and_then(|found| Some((engine_of(found), found.migrations()?)));
+    let Some((engine, folder)) = folder else {
+        return Ok(BTreeSet::new());
+    };
+    let all = migrate::load(&folder_of(world, &version.root, folder)?, engine);
+    let all = all.map_err(|error| invalid(name, &error))?;
+    Ok(all.iter().map(|file| file.version).collect())
+}
+
+/// The schemas of the databases that the version is to find, whether or not anything runs now.
+pub(super) fn stays(world: &World, plan: &Plan) -> String {
+    let config = plan
+        .new
+        .as_ref()
+        .and_then(|new| new.config(&world.environment).ok());
+    let Some(config) = config else {
+        return "the schema is not known".to_owned();
+    };
+    let mut resources = config.resources.clone();
+    resources.retain(|_, resource| resource.migrations().is_some());
+    let at = |name: &String| {
+        if !has_database(world, name, &resources[name]) {
+            return "there is no database yet".to_owned();
+        }
+        let db = migrations::open(world, &config, name).map_err(|why| why.message);
+        let have = db.and_then(|mut db| migrate::applied(&mut db).map_err(|why| why.to_string()));
+        match have {
+            Ok(applied) => match applied.keys().max() {
+                Some(version) => format!("the schema stays at {version:04}"),
+                None => "no migration is applied".to_owned(),
+            },
+            Err(error) => format!("the schema cannot be read: {error}"),
+        }
+    };
+    let told: Vec<String> = match resources.len() {
+        0 => vec!["there is no database".to_owned()],
+        1 => resources.keys().map(at).collect(),
+        _ => resources
+            .keys()
+            .map(|name| format!("`{name}`: {}", at(name)))
+            .collect(),
+    };
+    told.join(", ")
+}
