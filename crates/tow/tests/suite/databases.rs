@@ -5,7 +5,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 
 use towpath::agent::api::{InstanceStatus, Status};
 use towpath::agent::socket;
@@ -159,6 +159,16 @@ fn logs(dir: &Path) -> Vec<PathBuf> {
     files.map(|file| file.path()).collect()
 }
 
+/// A process that does not outlive the test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn its_servers_outlive_kills_and_keep_their_secrets() {
     if !installed(true) {
@@ -304,11 +314,11 @@ fn after_a_reboot_it_is_there_before_who_needs_it() {
     if let Some(uid) = kept.uid {
         other.uid(uid).gid(uid);
     }
-    let mut other = other.arg("1000").spawn().unwrap();
+    let other = Ended(other.arg("1000").spawn().unwrap());
     let lock = kept.home.join("data/postmaster.pid");
     let text = fs::read_to_string(&lock).expect("a lock that was left");
     let (_, rest) = text.split_once('\n').unwrap();
-    fs::write(&lock, format!("{}\n{rest}", other.id())).unwrap();
+    fs::write(&lock, format!("{}\n{rest}", other.0.id())).unwrap();
 
     let started = fixture.status(STAGING);
     assert_eq!(instance(&started, "db").state, "ready", "{started:?}");
@@ -322,8 +332,7 @@ fn after_a_reboot_it_is_there_before_who_needs_it() {
     until("the new start wrote its row", || {
         (seen(&kept).ok()?.len() == 2).then_some(())
     });
-    other.kill().unwrap();
-    other.wait().unwrap();
+    drop(other);
     down(&fixture, STAGING);
 }
 
