@@ -182,5 +182,6 @@ fn lock(states: &Path) -> Result<File, Error> {
 
 /// The process id that a lock file names.
 fn pid_in(path: &Path) -> Option<u32> {
-    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+    let text = std::fs::read_to_string(path).ok()?;
+    text.split_whitespace().next()?.parse().ok()
 }

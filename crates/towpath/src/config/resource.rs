@@ -39,13 +39,6 @@ fn resource(reader: &Reader<'_>) -> Resource {
     };
     fits(reader, kind);
     let version = reader.at("version");
-    let migrations = reader.at("migrate").at("folder");
-    if kind == ResourceKind::Postgres && !migrations.is_absent() {
-        let what = format!("a folder of migrations in `{}`", reader.path);
-        reader
-            .sheet
-            .report(super::audit::not_yet(&what, migrations.span()));
-    }
     let resource = Resource {
         kind,
         migrate: migrate(&reader.at("migrate")),
