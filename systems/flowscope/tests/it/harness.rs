@@ -46,7 +46,7 @@ impl Engine {
     pub fn migration(self, overlay: &str, name: &str) -> String {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(overlay);
         let file = match self {
-            Self::Sqlite => format!("migrations/{name}.sql"),
+            Self::Sqlite => format!("migrations/sqlite/{name}.sql"),
             Self::Postgres => format!("migrations/postgres/{name}.sql"),
         };
         std::fs::read_to_string(folder.join(file)).unwrap()
