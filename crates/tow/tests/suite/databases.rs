@@ -416,3 +416,85 @@ fn one_elsewhere_is_reached_by_a_url_that_nobody_sees() {
     down(&fixture, STAGING);
     down(&fixture, "local");
 }
+
+fn migrating() -> Fixture {
+    let manifest = MANIFEST.replace("CACHE", "").replace("REDIS", "").replace(
+        "{ kind = \"postgres\" }",
+        "{ kind = \"postgres\", migrate = \"migrations\" }",
+    );
+    Fixture::with(&manifest)
+}
+
+fn tables(kept: &Kept) -> Vec<String> {
+    let query = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'
+        AND tablename NOT LIKE 'towpath%' ORDER BY 1";
+    sql(kept, query).unwrap()
+}
+
+/// How often each migration was applied, by its own count.
+fn counted(kept: &Kept) -> Vec<String> {
+    sql(kept, "SELECT by FROM count ORDER BY by").unwrap()
+}
+
+/// It says in a table how often it was applied.
+fn counting(fixture: &Fixture, number: u32) {
+    let up = format!("CREATE TABLE t{number} (a text); INSERT INTO count VALUES ('{number}');");
+    let name = format!("migrations/{number:04}_add");
+    fixture.write(&format!("{name}.up.sql"), &up);
+    fixture.write(
+        &format!("{name}.down.sql"),
+        &format!("DROP TABLE t{number};"),
+    );
+}
+
+#[test]
+fn migrations_reach_it_once_wherever_the_agent_dies() {
+    if !installed(false) {
+        return;
+    }
+    let mut fixture = migrating();
+    fixture.write(
+        "migrations/0001_count.up.sql",
+        "CREATE TABLE count (by text);",
+    );
+    fixture.write("migrations/0001_count.down.sql", "DROP TABLE count;");
+    fixture.commit();
+    fixture.tow(&["deploy", "-e", STAGING]).expect(0);
+    let kept = kept(&fixture, STAGING);
+    let mut applied = Vec::new();
+    for (number, point) in (2..).zip(["before", "after", "written"]) {
+        counting(&fixture, number);
+        fixture.commit();
+        let place = format!("apply:migrate:db:{point}");
+        let mut agent = fixture.doomed_agent(STAGING, &place);
+        fixture.tow(&["deploy", "-e", STAGING]).expect(0);
+        agent.wait().unwrap();
+        applied.push(number.to_string());
+        assert_eq!(counted(&kept), applied, "killed at {place}");
+    }
+    println!(
+        "PostgreSQL: 0 of {} migrations twice, each with its agent killed",
+        applied.len()
+    );
+    let status = fixture.tow(&["migrate", "status", "-e", STAGING]).expect(0);
+    assert!(status.out.contains("0004_add"), "{}", status.out);
+
+    // What fails half-way leaves nothing of itself, and the version before serves on.
+    let before = tables(&kept);
+    let half = "CREATE TABLE half (a text); SELECT 1 / 0;";
+    fixture.write("migrations/0005_half.up.sql", half);
+    fixture.write("migrations/0005_half.down.sql", "DROP TABLE half;");
+    fixture.commit();
+    fixture.tow(&["deploy", "-e", STAGING]).expect(5);
+    assert_eq!(tables(&kept), before);
+    // What an expansion must not do is refused before anything is touched.
+    fixture.write("migrations/0005_half.up.sql", "DROP TABLE t2;");
+    fixture.commit();
+    fixture.tow(&["deploy", "-e", STAGING]).expect(3);
+    assert_eq!(tables(&kept), before);
+    let status = fixture.seen(STAGING).unwrap();
+    assert_eq!(status.verdict, "serving", "{status:?}");
+    fixture.tow(&["rollback", "-e", STAGING]).expect(0);
+    assert_eq!(counted(&kept), applied);
+    down(&fixture, STAGING);
+}
