@@ -27,7 +27,7 @@ help:
 	@echo "make try     rehearse FlowScope: local, staging, production, and back, under load"
 	@echo "make test    format, lints and all tests but the slow ones"
 	@echo "make lint    format and lints"
-	@echo "make kill    slow: kill the agent at every point of every step"
+	@echo "make kill    slow: kill the agent at every point of every step, and the next one too"
 	@echo "make figures run the tests that count, and show their counts"
 	@echo "make bench   slow: the gateway beside others, in one run"
 	@echo "make tls     slow: https beside an issuer, load, browsers and WebSocket suites of others"
@@ -51,10 +51,11 @@ lint: need
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked $(FLOWSCOPE) --target-dir target --all-targets -- -D warnings
 
-# `make test` takes each step at one of its points; this takes every step at every point.
+# `make test` takes each step at one of its points; this takes every step at every point, pairs of
+# places one after the other, and the journal cut behind every row.
 kill: need
 	cargo build --locked -p tow --examples
-	TOWPATH_KILL_ALL=1 cargo test --locked -p tow --test suite -- --nocapture kill:: crash::
+	TOWPATH_KILL_ALL=1 cargo test --locked -p tow --test suite -- --nocapture kill:: crash:: cut::
 
 # The counts that the tests print, each zero with its denominator; of tests that fail, everything.
 figures: need

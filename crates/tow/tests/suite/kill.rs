@@ -1,14 +1,15 @@
 //! SIGKILL of the agent at every point of every step and of every undo.
 //!
 //! The places are enumerated from the plan of the run and the points of the executor. `cargo test`
-//! takes each step once, at its points in turn; with `TOWPATH_KILL_ALL` every step at every point.
+//! takes each step once, at its points in turn; with `TOWPATH_KILL_ALL` every step at every point,
+//! and pairs of places, where the agent that goes on dies as well.
 
 use std::os::unix::process::ExitStatusExt;
 
 use serde_json::Value;
 use towpath::release::failpoint::Point;
 
-use crate::fixture::{Fixture, PRODUCTION, STAGING};
+use crate::fixture::{Fixture, PRODUCTION, Running, STAGING, tow};
 use crate::load::{Traffic, lost_and_doubled};
 use crate::machine::{self, until, until_ok};
 use crate::whole::{doubled_workers, whole};
@@ -126,6 +127,31 @@ pub fn die_with(
     }
 }
 
+/// Has an agent die at each of `places`, one agent after the other, in the run that `arguments`
+/// begin; the command starts the next each time.
+fn die_often(
+    fixture: &Fixture,
+    environment: &str,
+    arguments: &[&str],
+    places: &[&str],
+    code: i32,
+) -> Result<(), String> {
+    fixture.end_agent(environment);
+    let killed = fixture.dir.join("killed");
+    let _ = std::fs::remove_file(&killed);
+    let mut command = fixture.command(&tow(), arguments);
+    command
+        .env("TOWPATH_KILL", places.join(","))
+        .env("TOWPATH_KILLED", &killed);
+    let said = fixture.end(Running(command.spawn().unwrap()));
+    let deaths = std::fs::read(&killed).unwrap_or_default().len();
+    match said.code {
+        _ if deaths != places.len() => Err(format!("{deaths} agents died: {}", said.err)),
+        found if found == code => Ok(()),
+        found => Err(format!("exit code {found}, not {code}: {}", said.err)),
+    }
+}
+
 /// An environment with a version that serves and one that is warm, under load.
 struct Served {
     environment: &'static str,
@@ -185,8 +211,17 @@ impl Served {
 
     /// One kill; afterwards the environment is whole and `version` serves.
     fn case(&mut self, arguments: &[&str], place: &str, code: i32, version: &str) {
+        self.kills(arguments, &[place], code, version);
+    }
+
+    /// An agent dies at each of `places`, one after the other.
+    fn kills(&mut self, arguments: &[&str], places: &[&str], code: i32, version: &str) {
         let failed = self.traffic.failed();
-        let outcome = die(&self.fixture, self.environment, arguments, place, code)
+        let died = match places {
+            [place] => die(&self.fixture, self.environment, arguments, place, code),
+            _ => die_often(&self.fixture, self.environment, arguments, places, code),
+        };
+        let outcome = died
             .and_then(|()| whole(&self.fixture, self.environment, version).map(drop))
             .and_then(|()| {
                 self.traffic.more();
@@ -195,7 +230,7 @@ impl Served {
                     more => Err(format!("{more} requests failed")),
                 }
             });
-        let name = format!("{} {place}", arguments[0]);
+        let name = format!("{} {}", arguments[0], places.join(", "));
         self.count.case(&name, outcome);
     }
 
@@ -246,35 +281,111 @@ fn a_promotion_goes_on_from_every_step() {
     served.end("promotion");
 }
 
-#[test]
-fn a_deployment_that_fails_late_is_undone_from_every_step() {
-    let mut served = Served::new();
-    served.fixture.write("worker-mode", "die");
+/// The agent dies around the step that fails, and at every point of the undo.
+fn undo_goes_on(mut served: Served, fails: &str, what: &str) {
     served.next();
     let undone = undone(&served.fixture, &DEPLOY);
     let serving = served.serving.clone();
-    for place in [around("apply", "start-workers"), places("undo", &undone)].concat() {
+    for place in [around("apply", fails), places("undo", &undone)].concat() {
         served.next();
         served.case(&DEPLOY, &place, 5, &serving);
     }
-    served.end("undo of a deployment whose worker dies");
+    served.end(what);
+}
+
+#[test]
+fn a_deployment_that_fails_late_is_undone_from_every_step() {
+    let served = Served::new();
+    served.fixture.write("worker-mode", "die");
+    undo_goes_on(
+        served,
+        "start-workers",
+        "undo of a deployment whose worker dies",
+    );
 }
 
 #[test]
 fn a_release_that_never_becomes_ready_is_undone_from_every_step() {
-    let mut served = Served::new();
+    let served = Served::new();
     let impatient = crate::fixture::MANIFEST
         .replace("within = \"60s\", timeout = \"10s\"", "within = \"300ms\"");
     served.fixture.manifest(&impatient);
     served.fixture.write("mode", "never-ready");
+    undo_goes_on(
+        served,
+        "ready:web",
+        "undo of a deployment that is never ready",
+    );
+}
+
+/// Pairs of places: the agent dies at the first, and the next one at the second, which it comes to
+/// after that. Of each place and each later step there is one pair, at the step's points in turn, so
+/// that every two steps are paired at three of the nine pairs of their points. Where not all are
+/// asked for, each step at one point with the next it comes to.
+fn pairs(first: (&str, &[String]), then: (&str, &[String])) -> Vec<[String; 2]> {
+    let all = std::env::var_os("TOWPATH_KILL_ALL").is_some();
+    let points = Point::all().map(|(name, _)| name);
+    let mut pairs = Vec::new();
+    for (at, step) in first.1.iter().enumerate() {
+        for (turn, point) in points.iter().enumerate() {
+            // A step whose result is written is not come to again.
+            let again = at + usize::from(turn == points.len() - 1);
+            let from = if first.0 == then.0 { again } else { 0 };
+            for (later, other) in then.1.iter().enumerate().skip(from) {
+                let is_next = later == if first.0 == then.0 { from } else { at };
+                if all || (turn == at % points.len() && is_next) {
+                    let second = points[(at + turn + later) % points.len()];
+                    pairs.push([
+                        format!("{}:{step}:{point}", first.0),
+                        format!("{}:{other}:{second}", then.0),
+                    ]);
+                }
+            }
+        }
+    }
+    pairs
+}
+
+#[test]
+fn a_deployment_goes_on_though_the_next_agent_dies_too() {
+    let mut served = Served::new();
+    served.next();
+    let steps = steps(&served.fixture, &DEPLOY);
+    for [first, second] in pairs(("apply", &steps), ("apply", &steps)) {
+        let next = format!("v{}", served.fixture.version);
+        served.kills(&DEPLOY, &[&first, &second], 0, &next);
+        served.turned(next);
+        served.next();
+    }
+    served.end("deploy, pairs");
+}
+
+#[test]
+fn an_undo_goes_on_though_the_next_agent_dies_too() {
+    let mut served = Served::new();
+    served.fixture.write("worker-mode", "die");
     served.next();
     let undone = undone(&served.fixture, &DEPLOY);
+    let acted: Vec<String> = undone.iter().rev().cloned().collect();
     let serving = served.serving.clone();
-    for place in [around("apply", "ready:web"), places("undo", &undone)].concat() {
-        served.next();
-        served.case(&DEPLOY, &place, 5, &serving);
+    let across = pairs(("apply", &acted), ("undo", &undone));
+    for [first, second] in [across, pairs(("undo", &undone), ("undo", &undone))].concat() {
+        served.kills(&DEPLOY, &[&first, &second], 5, &serving);
     }
-    served.end("undo of a deployment that is never ready");
+    served.end("undo of a deployment, pairs");
+}
+
+#[test]
+fn a_roll_back_goes_on_though_the_next_agent_dies_too() {
+    let mut served = Served::new();
+    let steps = steps(&served.fixture, &ROLLBACK);
+    for [first, second] in pairs(("apply", &steps), ("apply", &steps)) {
+        let back = served.warm.clone();
+        served.kills(&ROLLBACK, &[&first, &second], 0, &back);
+        served.serving = back;
+        served.deploy();
+    }
+    served.end("roll-back, pairs");
 }
 
 #[test]

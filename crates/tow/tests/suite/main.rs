@@ -13,6 +13,7 @@ mod carry;
 mod container;
 mod contract;
 mod crash;
+mod cut;
 mod damage;
 mod databases;
 mod failure;
@@ -32,6 +33,7 @@ mod rehearse;
 mod room;
 mod setup;
 mod snapshot;
+mod stuck;
 #[allow(dead_code)]
 mod tls_client;
 mod upgrade;
