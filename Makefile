@@ -21,11 +21,12 @@ WSTEST := target/wstest
 # Without those that only measure how long much data takes, and compression; `make tls CASES='"*"'` for all of them.
 CASES ?= '1.*' '2.*' '3.*' '4.*' '5.*' '6.*' '7.*' '10.*'
 
-.PHONY: help try test lint kill figures bench servers containers tls setup need clean
+.PHONY: help try test databases lint kill figures bench servers containers tls setup need clean
 
 help:
 	@echo "make try     rehearse FlowScope: local, staging, production, and back, under load"
 	@echo "make test    format, lints and all tests but the slow ones"
+	@echo "make databases install PostgreSQL and Redis for the tests (Debian, as root)"
 	@echo "make lint    format and lints"
 	@echo "make kill    slow: kill the agent at every point of every step, and the next one too"
 	@echo "make figures run the tests that count, and show their counts"
@@ -41,9 +42,23 @@ try: need
 	./target/release/tow -C systems/flowscope rehearse --prove
 
 # FlowScope is a workspace of its own; in one target folder it shares what both depend on.
-test: lint
+test: lint databases
 	cargo test --locked --workspace
 	cargo test --locked $(FLOWSCOPE) --target-dir target
+
+# Real servers for the tests of databases, which say so where they are skipped. No cluster is made, and nothing started.
+databases:
+	@if ls /usr/lib/postgresql/*/bin/postgres > /dev/null 2>&1 && command -v psql > /dev/null \
+	  && command -v redis-server > /dev/null; then exit 0; fi; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null; then \
+	  echo "tests of databases are skipped; as root: apt-get install postgresql redis-server"; exit 0; \
+	fi; \
+	mkdir -p /etc/postgresql-common; \
+	test -e /etc/postgresql-common/createcluster.conf \
+	  || echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.conf; \
+	apt-get update -qq; \
+	RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends postgresql redis-server > /dev/null \
+	  || echo "tests of databases are skipped: the packages postgresql and redis-server cannot be installed"
 
 lint: need
 	cargo fmt --check --all
