@@ -102,7 +102,12 @@ fn a_link_in_the_place_of_a_database_is_not_followed() {
     let before = std::fs::metadata(&target).unwrap();
     fixture.commit();
     let said = fixture.bring(STAGING);
-    assert!([1, 3, 5].contains(&said.code), "{}: {}", said.code, said.err);
+    assert!(
+        [1, 3, 5].contains(&said.code),
+        "{}: {}",
+        said.code,
+        said.err
+    );
     let after = std::fs::metadata(&target).unwrap();
     use std::os::unix::fs::MetadataExt;
     assert_eq!((before.uid(), before.len()), (after.uid(), after.len()));

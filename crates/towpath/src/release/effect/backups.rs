@@ -81,6 +81,13 @@ fn trouble(resource: &str, error: &dyn std::fmt::Display) -> Diagnostic {
     .help("see that there is room on the disk and that nothing holds the database locked")
 }
 
+fn stays(resource: &str, error: &dyn std::fmt::Display) -> Diagnostic {
+    let text = format!("the backup of `{resource}` could not be removed: {error}");
+    Diagnostic::error("backup::stays", text)
+        .note("it is of no use any more, and does no harm")
+        .help("see what stands in its place among the backups")
+}
+
 /// Written beside under a shim, looked at, synced, renamed: whole or not at all.
 async fn dump(world: &World, run: &OpenRun, name: &str, resource: &Resource) -> Result<Value> {
     let to = dump_path(world, run.plan.run, name);
@@ -154,7 +161,7 @@ pub(super) async fn undo_backup(world: &World, run: &OpenRun, resource: &str) ->
     let run = run.plan.run;
     let id = InstanceId(format!("{resource}.dump"));
     let stopped = world.supervisor.stop(&id, None).await;
-    stopped.map_err(|error| trouble(resource, &error))?;
+    stopped.map_err(|error| stays(resource, &error))?;
     let dump = dump_path(world, run, resource);
     for path in [
         backup_path(world, run, resource),
@@ -163,7 +170,7 @@ pub(super) async fn undo_backup(world: &World, run: &OpenRun, resource: &str) ->
     ] {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(trouble(resource, &error));
+                return Err(stays(resource, &error));
             }
             _ => {}
         }
