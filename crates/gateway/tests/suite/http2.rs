@@ -188,8 +188,8 @@ async fn run(gateway: Arc<Dial>, stop: Arc<AtomicBool>, tally: Arc<[AtomicU64; 3
         tally[0].fetch_add(1, SeqCst);
         match open.get("https://a.test/").await {
             Ok(answer) if answer.status == 200 => client = Some(open),
-            Err(error) if error.is_canceled() => {
-                // hyper's own word for a request that it has not sent.
+            Err(error) if error.is_canceled() || is_goodbye(&error) => {
+                // hyper's own word for a request that it has not sent, and the gateway's for one that it will not look at.
                 tally[0].fetch_sub(1, SeqCst);
             }
             other => {
@@ -198,6 +198,18 @@ async fn run(gateway: Arc<Dial>, stop: Arc<AtomicBool>, tally: Arc<[AtomicU64; 3
             }
         }
     }
+}
+
+/// The goodbye names the last stream that is answered, and this one is behind it: not processed, and to be sent again
+/// over another connection (RFC 9113, 6.8).
+fn is_goodbye(error: &hyper::Error) -> bool {
+    use std::error::Error;
+    let cause = error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| {
+        cause.is_go_away() && cause.is_remote() && cause.reason() == Some(h2::Reason::NO_ERROR)
+    })
 }
 
 struct Dial {
