@@ -120,7 +120,7 @@ impl Obstacle {
     fn stubborn(dir: &Path) -> Obstacle {
         let path = dir.join("stubborn");
         fs::create_dir_all(path.join("inside")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o0)).unwrap();
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "tmpfs"]).arg(&path);
         let _ = mount.stderr(Stdio::null()).status();
