@@ -498,3 +498,33 @@ fn migrations_reach_it_once_wherever_the_agent_dies() {
     assert_eq!(counted(&kept), applied);
     down(&fixture, STAGING);
 }
+
+#[test]
+fn what_was_there_before_it_was_down_is_not_taken_back() {
+    if !installed(false) {
+        return;
+    }
+    let mut fixture = migrating();
+    let up = "-- tow: contract\nCREATE TABLE old (a text); INSERT INTO old VALUES ('row');";
+    fixture.write("migrations/0001_old.up.sql", up);
+    fixture.write("migrations/0001_old.down.sql", "DROP TABLE old;");
+    fixture.commit();
+    fixture.tow(&["deploy", "-e", STAGING]).expect(0);
+    down(&fixture, STAGING);
+    // Now nobody can see, while it is planned, that the migration is applied.
+    let good = fs::read_to_string(fixture.repo().join("tow.toml")).unwrap();
+    fixture.write("mode", "never-ready");
+    fixture.write(
+        "tow.toml",
+        &good.replace("within = \"60s\"", "within = \"1s\""),
+    );
+    fixture.commit();
+    fixture.tow(&["deploy", "-e", STAGING]).expect(5);
+    fs::remove_file(fixture.repo().join("mode")).unwrap();
+    fixture.write("tow.toml", &good);
+    fixture.commit();
+    fixture.tow(&["deploy", "-e", STAGING]).expect(0);
+    let kept = kept(&fixture, STAGING);
+    assert_eq!(sql(&kept, "SELECT a FROM old").unwrap(), ["row"]);
+    down(&fixture, STAGING);
+}

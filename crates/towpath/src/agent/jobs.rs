@@ -86,7 +86,9 @@ impl Jobs {
                 self.follow(&name, running);
             }
         }
-        let Some(live) = self.world.environment()?.live else {
+        let now = self.world.environment()?;
+        // The claim is not touched while a run is open: whoever goes on with that one is to have it.
+        let Some(live) = now.live.filter(|_| now.open.is_none()) else {
             return Ok(());
         };
         let config = live.config(&self.world.environment)?;

@@ -8,6 +8,8 @@ use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 use serde::{Deserialize, Serialize};
 
+use crate::resource::sqlite;
+
 /// Why there is no backup.
 #[derive(Debug)]
 pub enum Error {
@@ -82,8 +84,8 @@ pub fn sqlite(from: &Connection, to: &Path) -> Result<Taken, Error> {
 /// As [`Error`]; `to` is as it was then.
 pub fn restore_sqlite(from: &Path, to: &Path) -> Result<(), Error> {
     let from = Connection::open(from)?;
-    let mut live = Connection::open(to)?;
-    live.busy_timeout(std::time::Duration::from_secs(10))?;
+    // The folder is the services' own: what they put there must not lead elsewhere.
+    let mut live = sqlite::open(to)?;
     let backup = Backup::new(&from, &mut live)?;
     for _ in 0..1_000 {
         match backup.step(-1)? {

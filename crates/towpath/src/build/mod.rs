@@ -24,8 +24,7 @@ pub use reach::{Reach, look, reaches, writes};
 pub use source::{
     Source, commit_all, commit_named, commit_of, compress, pack_head, pack_revision, plain,
 };
-use tree::inside;
-pub use tree::{give, migrations_in, read, remove, take};
+pub use tree::{give, inside, migrations_in, read, remove, take};
 pub use unpack::unpack;
 
 use crate::id::Digest;

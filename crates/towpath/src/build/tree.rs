@@ -331,7 +331,7 @@ fn open_without_links(
 ///
 /// # Errors
 /// [`Error::Hostile`] when that is outside; when it is not there.
-pub(super) fn inside(root: &Path, path: &Path) -> Result<PathBuf> {
+pub fn inside(root: &Path, path: &Path) -> Result<PathBuf> {
     let real = |path: &Path| {
         path.canonicalize()
             .map_err(|error| Error::Io(path.to_owned(), error))

@@ -134,6 +134,7 @@ pub fn migrate(
             }
         }
     }
+    plan.steps.retain(|step| is_ours(&config, step));
     let several = plan
         .steps
         .iter()
@@ -263,6 +264,7 @@ pub fn contract(world: &World, now: &Environment) -> Option<Plan> {
     if due.is_empty() {
         return None;
     }
+    let config = live.config(&world.environment).ok()?;
     let steps = due.into_iter().flat_map(|(resource, versions)| {
         [
             Step::BackUp {
@@ -283,10 +285,21 @@ pub fn contract(world: &World, now: &Environment) -> Option<Plan> {
         warm: now.warm.clone().map(|warm| warm.version),
         window_ms: 0,
         drain_ms: DRAIN_MS,
-        steps: steps.collect(),
+        steps: steps.filter(|step| is_ours(&config, step)).collect(),
         sabotage: None,
         changes: Vec::new(),
     })
+}
+
+/// Not a backup that somebody else takes.
+fn is_ours(config: &Config, step: &Step) -> bool {
+    match step {
+        Step::BackUp { resource } => config
+            .resources
+            .get(resource)
+            .is_none_or(Resource::is_backed_up),
+        _ => true,
+    }
 }
 
 /// How the schema of one database stands.

@@ -145,6 +145,14 @@ impl OpenRun {
         }
     }
 
+    /// Whether it brings up a server of ours for the resource.
+    #[must_use]
+    pub fn provides(&self, resource: &str) -> bool {
+        let is_it =
+            |step: &Step| matches!(step, Step::Provide { resource: one, .. } if one == resource);
+        self.plan.steps.iter().any(is_it)
+    }
+
     /// Whether there is no way back any more.
     #[must_use]
     pub fn is_past_pivot(&self) -> bool {

@@ -58,11 +58,7 @@ impl Needs {
         let rewrites = self.hold == Hold::UntilSwitch;
         if rewrites {
             // Nothing may write meanwhile, and nothing is in flight that could be waited for.
-            steps.extend(
-                turn.iter()
-                    .find(|step| **step == Step::StopWorkers)
-                    .cloned(),
-            );
+            steps.push(Step::StopWorkers);
         }
         steps.extend(self.steps);
         if self.hold == Hold::WhileApplied {
@@ -216,6 +212,9 @@ pub(super) fn needs(
             .changes
             .extend(told(name, &brought, &versions, tried.as_ref()));
         let is_held = now.live.is_some();
+        if is_held {
+            can_be_taken_back(name, &brought, &versions)?;
+        }
         needs.hold = needs.hold.max(match is_held {
             true => hold(name, &brought, &versions, tried.as_ref())?,
             false => Hold::Never,
@@ -226,6 +225,21 @@ pub(super) fn needs(
         });
     }
     Ok(needs)
+}
+
+/// What is rewritten on PostgreSQL goes back by its `down`, as no backup is put back there.
+fn can_be_taken_back(name: &str, brought: &Brought, versions: &[u64]) -> Result<()> {
+    let files = brought.all.iter();
+    let mut one_way = files.filter(|file| {
+        let is_meant = versions.contains(&file.version);
+        is_meant && file.up.header.kind == Kind::Rewrite && file.down.is_none()
+    });
+    match one_way.next() {
+        Some(file) if brought.engine == Engine::Postgres => {
+            Err(invalid(name, &migrate::Error::NoDown(file.version)))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn hold(name: &str, brought: &Brought, versions: &[u64], tried: Option<&Tried>) -> Result<Hold> {

@@ -10,7 +10,7 @@ use crate::config::{Resource, ResourceKind};
 use crate::diagnostic::Diagnostic;
 use crate::id::{InstanceId, RunId};
 use crate::release::trouble::ending;
-use crate::release::{OpenRun, Presence, Side, World, database};
+use crate::release::{OpenRun, Operation, Presence, Side, World, database};
 use crate::resource::{postgres, sqlite};
 use crate::supervise::tail;
 
@@ -157,7 +157,17 @@ pub(super) fn probe_backup(world: &World, run: &OpenRun, resource: &str) -> Pres
     }
 }
 
+/// Not where something may stay that it protects from: a later run collects it in its time.
+fn is_needed(run: &OpenRun, resource: &str) -> bool {
+    let has_begun = |step: &str| run.steps.contains_key(&format!("{step}:{resource}"));
+    let stays = run.plan.operation == Operation::Migrate || run.provides(resource);
+    stays && (has_begun("migrate") || has_begun("take-back") || has_begun("baseline"))
+}
+
 pub(super) async fn undo_backup(world: &World, run: &OpenRun, resource: &str) -> Result<()> {
+    if is_needed(run, resource) {
+        return Ok(());
+    }
     let run = run.plan.run;
     let id = InstanceId(format!("{resource}.dump"));
     let stopped = world.supervisor.stop(&id, None).await;

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use towpath_shim::protocol::Exit;
 
 use super::{Result, blocking, builds, version};
-use crate::config;
 use crate::container::{self, Engine, Found};
 use crate::diagnostic::Diagnostic;
 use crate::id::{Digest, InstanceId, ReleaseId, RunId};
@@ -15,6 +14,7 @@ use crate::release::record::{Image, image_artifact};
 use crate::release::world::state_trouble;
 use crate::release::{OpenRun, Side, Step, StepState, Version, World, prepare};
 use crate::supervise::tail;
+use crate::{build, config};
 
 /// The process that pulls or builds the image of a service.
 #[must_use]
@@ -91,7 +91,7 @@ impl Wanted<'_> {
                 (found, reference)
             }
             config::Image::Dockerfile(file) => {
-                let found = self.built(&version.root.join(&service.dir), file).await?;
+                let found = self.built(version, &service.dir, file).await?;
                 (found, None)
             }
         };
@@ -129,10 +129,23 @@ impl Wanted<'_> {
         self.once(argv, &self.world.state()).await
     }
 
-    async fn built(&self, dir: &Path, file: &Path) -> Result<Found> {
+    async fn built(&self, version: &Version, dir: &Path, file: &Path) -> Result<Found> {
         let id = image_id(self.run.plan.run, self.service);
         let told = self.world.supervisor.places().run(&id).join("image");
-        let file = dir.join(file);
+        // What builds before it left in the tree is theirs: the engine reads it with root's rights.
+        let builder = self.world.builder().filter(|_| !version.dev);
+        let (root, wanted, file) = (version.root.clone(), dir.to_owned(), dir.join(file));
+        let inside = blocking(move || {
+            let hostile =
+                |error: build::Error| Diagnostic::error("image::hostile", error.to_string());
+            if let Some(user) = builder {
+                build::take(&root, user).map_err(hostile)?;
+            }
+            let dir = build::inside(&root, &wanted).map_err(hostile)?;
+            Ok((dir, build::inside(&root, &file).map_err(hostile)?))
+        });
+        let (dir, file) = inside.await?;
+        let dir = dir.as_path();
         let argv = ["build", "--file", &file.to_string_lossy(), "--iidfile"]
             .map(str::to_owned)
             .into_iter()

@@ -8,7 +8,7 @@ use crate::diagnostic::Diagnostic;
 use crate::id::InstanceId;
 use crate::release::trouble::{ending, not_ready};
 use crate::release::version::release_id;
-use crate::release::{OpenRun, Presence, Sabotage, Side, Version, World};
+use crate::release::{OpenRun, Presence, Sabotage, Side, Step, Version, World};
 use crate::supervise::{self, Process};
 
 pub(super) fn of_service(run: &OpenRun, service: &str) -> Vec<InstanceId> {
@@ -155,7 +155,17 @@ async fn stop(world: &World, ids: &[InstanceId]) -> Result<()> {
 }
 
 pub(super) async fn stop_workers(world: &World, run: &OpenRun, side: Side) -> Result<Value> {
-    let ids = workers(world, run, side)?;
+    let mut ids = workers(world, run, side)?;
+    // While requests wait for a rewrite nothing else may write either.
+    if let Some(version) = run
+        .plan
+        .side(side)
+        .filter(|_| run.plan.steps.contains(&Step::Hold))
+    {
+        let config = version.config(&world.environment)?;
+        let known = world.supervisor.known().into_iter();
+        ids.extend(known.filter(|id| version.is_of_job(&config, id)));
+    }
     stop(world, &ids).await?;
     Ok(json!({ "instances": ids.len() }))
 }

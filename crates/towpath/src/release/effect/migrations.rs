@@ -175,6 +175,10 @@ pub(super) async fn undo_migrate(
     if run.plan.operation == Operation::Migrate {
         return Ok(());
     }
+    // Nobody knew what a server that was down had when the run was planned: what is named may be of long before.
+    if is_run_here(world, run, resource)? && !run.provided_before.contains(resource) {
+        return Ok(());
+    }
     let state = run.steps.get(&format!("migrate:{resource}"));
     let gave = state.and_then(|state| state.gave());
     let migrated = gave.and_then(|gave| serde_json::from_value::<Migrated>(gave.clone()).ok());
@@ -214,6 +218,13 @@ pub(super) async fn undo_migrate(
         }
     })
     .await
+}
+
+/// Whether it is a PostgreSQL of ours.
+fn is_run_here(world: &World, run: &OpenRun, resource: &str) -> Result<bool> {
+    let config = version(run, Side::New)?.config(&world.environment)?;
+    let found = config.resources.get(resource);
+    Ok(found.is_some_and(|found| found.kind == ResourceKind::Postgres && found.is_run()))
 }
 
 fn not_restored(resource: &str, error: &backup::Error) -> Diagnostic {
