@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -395,6 +396,13 @@ fn one_elsewhere_is_reached_by_a_url_that_nobody_sees() {
     assert!(said.err.contains("resource::no-url"), "{}", said.err);
     let url = towpath::resource::url::of_kept(&kept)["url"].clone();
     fs::write(&file, format!("{url}?sslmode=verify-full\n")).unwrap();
+    // Root's agent takes nothing that is not the environment's own: the manifest is whoever's may deploy.
+    let data = fs::metadata(fixture.state(STAGING).join("data")).unwrap();
+    if data.uid() != fs::metadata(&file).unwrap().uid() {
+        let said = fixture.tow(&["deploy", "-e", STAGING]).expect(3);
+        assert!(said.err.contains("resource::no-url"), "{}", said.err);
+    }
+    std::os::unix::fs::chown(&file, Some(data.uid()), Some(data.gid())).unwrap();
     let said = fixture.tow(&["deploy", "-e", STAGING]).expect(4);
     assert!(said.err.contains("sslmode=verify-full"), "{}", said.err);
     let wrong = url.replace(kept.password.reveal(), "wrong-password");

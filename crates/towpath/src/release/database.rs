@@ -42,7 +42,7 @@ pub fn open(world: &World, config: &Config, name: &str, purpose: &str) -> Result
 /// The URL for ourselves: with a password in it.
 fn direct(state: &Path, name: &str, resource: &Resource) -> Result<String> {
     match resource.direct_url.as_ref().or(resource.url.as_ref()) {
-        Some(address) => resources::read(name, address),
+        Some(address) => resources::read(state, name, address),
         None => {
             let kept = resources::kept(state, name)?;
             Ok(crate::resource::url::of_kept(&kept)["url"].clone())

@@ -70,13 +70,14 @@ fn unreadable(state: &std::path::Path, name: &str, error: &std::io::Error) -> Di
     .help("put it back from a backup of the state directory")
 }
 
-/// The text of a URL that the manifest names.
-pub(super) fn read(name: &str, address: &Address) -> Result<String> {
+/// The text of a URL that the manifest names. Whoever may deploy writes the manifest: root's agent reads for him what
+/// belongs to the environment, and nothing else.
+pub(super) fn read(state: &std::path::Path, name: &str, address: &Address) -> Result<String> {
     let path = match address {
         Address::Url(url) => return Ok(url.clone()),
         Address::File(path) => path,
     };
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let text = read_own(state, path).map_err(|error| {
         Diagnostic::error(
             "resource::no-url",
             format!(
@@ -84,9 +85,29 @@ pub(super) fn read(name: &str, address: &Address) -> Result<String> {
                 path.display()
             ),
         )
-        .help("put it there, readable for the agent's user alone")
+        .help("put it there, readable for its owner alone; under root that is the owner of the environment's `data`")
     })?;
     Ok(text.trim().to_owned())
+}
+
+fn read_own(state: &std::path::Path, path: &std::path::Path) -> std::io::Result<String> {
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let mut options = std::fs::File::options();
+    let file = options.read(true).custom_flags(flags).open(path)?;
+    let (found, data) = (file.metadata()?, std::fs::metadata(state.join("data"))?);
+    if !found.is_file() {
+        return Err(std::io::Error::other("it is no file"));
+    }
+    if rustix::process::geteuid().is_root() && found.uid() != data.uid() {
+        let uid = data.uid();
+        return Err(std::io::Error::other(format!(
+            "it is not the environment's: `chown {uid} {}`",
+            path.display()
+        )));
+    }
+    std::io::read_to_string(file)
 }
 
 fn attributes(state: &std::path::Path, name: &str, resource: &Resource) -> Result<url::Attributes> {
@@ -99,7 +120,7 @@ fn attributes(state: &std::path::Path, name: &str, resource: &Resource) -> Resul
     let Some(address) = &resource.url else {
         return kept(state, name).map(|kept| url::of_kept(&kept));
     };
-    let text = read(name, address)?;
+    let text = read(state, name, address)?;
     // What is wrong with it is not quoted: it may hold a password.
     url::of_url(engine, &text).ok_or_else(|| {
         let text = format!("what is given as the URL of `{name}` is no URL of {engine}");
@@ -133,7 +154,7 @@ pub(super) fn reach(world: &World, config: &Config) -> Result<()> {
     for (name, resource) in elsewhere.filter(|(_, resource)| resource.url.is_some()) {
         attributes(&world.state(), name, resource)?;
         if let Some(direct) = &resource.direct_url {
-            read(name, direct)?;
+            read(&world.state(), name, direct)?;
         }
     }
     Ok(())
