@@ -136,9 +136,7 @@ fn known(world: &World, now: &Environment) -> Result<BTreeSet<InstanceId>, Diagn
         }));
     }
     for version in versions(now) {
-        let config = version.config(&world.environment)?;
-        let there = world.supervisor.known().into_iter();
-        known.extend(there.filter(|id| version.is_of_job(&config, id)));
+        known.extend(version.job_runs(world)?);
     }
     Ok(known)
 }

@@ -10,7 +10,7 @@ use super::error::Said;
 use super::rules::{Again, again};
 use super::runner::not_before;
 use super::sqlite::{half_done, unfinished};
-use super::statement::{Statement, split};
+use super::statement::{Statement, statements_of};
 use super::{Applied, Engine, Error, Header, Kind, Migration, Options, Script, State};
 use crate::diagnostic::Span;
 use crate::id::Digest;
@@ -320,24 +320,8 @@ pub(super) fn count(
     note(client, &table, migration, State::Baseline, options).map(drop)
 }
 
-fn statements(version: u64, script: &Script) -> Result<Vec<Statement<'_>>, Error> {
-    split(Engine::Postgres, &script.text).map_err(|diagnostic| {
-        let span = diagnostic
-            .labels
-            .first()
-            .map_or(0..0, |label| label.span.clone());
-        let said = Said {
-            message: diagnostic.message,
-            code: String::new(),
-            notes: diagnostic.notes,
-            help: diagnostic.help,
-        };
-        Error::sql(version, &script.file, &script.text, span, said)
-    })
-}
-
 fn run_all(client: &mut impl GenericClient, version: u64, script: &Script) -> Result<(), Error> {
-    statements(version, script)?
+    statements_of(Engine::Postgres, version, script)?
         .iter()
         .try_for_each(|one| run(client, version, script, one))
 }
@@ -466,7 +450,7 @@ fn outside(client: &mut Client, migration: &Migration, options: &Options) -> Res
         .as_ref()
         .filter(|found| found.checksum == migration.checksum());
     let done = same.map_or(0, |found| usize::try_from(found.statements).unwrap_or(0));
-    let all = statements(version, &migration.up)?;
+    let all = statements_of(Engine::Postgres, version, &migration.up)?;
     if let Some(one) = all.get(done)
         && same.is_some()
         && again(one) == Again::Unknown
@@ -562,7 +546,7 @@ pub(super) fn take_back(
             })
         });
     }
-    for one in statements(version, script)? {
+    for one in statements_of(Engine::Postgres, version, script)? {
         let is_gone = match again(&one) {
             Again::DropsIndex(name) => index(client, &name)? == Index::Absent,
             _ => false,

@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use super::error::Said;
 use super::rules::{Again, again};
 use super::runner::not_before;
-use super::statement::{Statement, split};
+use super::statement::{Statement, statements_of};
 use super::{Applied, Engine, Error, Kind, Migration, Options, Script, State};
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS towpath_migrations (
@@ -321,24 +321,8 @@ pub(super) fn count(
     Ok(tx.commit()?)
 }
 
-fn statements<'a>(version: u64, script: &'a Script) -> Result<Vec<Statement<'a>>, Error> {
-    split(Engine::Sqlite, &script.text).map_err(|diagnostic| {
-        let span = diagnostic
-            .labels
-            .first()
-            .map_or(0..0, |label| label.span.clone());
-        let said = Said {
-            message: diagnostic.message,
-            code: String::new(),
-            notes: diagnostic.notes,
-            help: diagnostic.help,
-        };
-        Error::sql(version, &script.file, &script.text, span, said)
-    })
-}
-
 fn run_all(db: &Connection, version: u64, script: &Script) -> Result<(), Error> {
-    for one in statements(version, script)? {
+    for one in statements_of(Engine::Sqlite, version, script)? {
         run(db, version, script, &one)?;
         // One that goes on in a transaction of its own would be taken for ours.
         if db.is_autocommit() && !script.header.no_transaction {
@@ -397,7 +381,7 @@ fn outside(db: &mut Connection, migration: &Migration, options: &Options) -> Res
         .as_ref()
         .filter(|found| found.checksum == migration.checksum());
     let done = same.map_or(0, |found| usize::try_from(found.statements).unwrap_or(0));
-    let all = statements(version, &migration.up)?;
+    let all = statements_of(Engine::Sqlite, version, &migration.up)?;
     if let Some(one) = all.get(done)
         && same.is_some()
         && again(one) == Again::Unknown

@@ -3,7 +3,8 @@
 use sqlparser::dialect::{Dialect, PostgreSqlDialect, SQLiteDialect};
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
-use super::Engine;
+use super::error::Said;
+use super::{Engine, Error, Script};
 use crate::diagnostic::{Diagnostic, Span};
 
 /// One word, name, literal or mark.
@@ -96,6 +97,30 @@ impl Statement<'_> {
             _ => self.span.clone(),
         }
     }
+}
+
+/// The statements of a migration's script.
+///
+/// # Errors
+/// As [`split`], with the place in its file.
+pub(super) fn statements_of(
+    engine: Engine,
+    version: u64,
+    script: &Script,
+) -> Result<Vec<Statement<'_>>, Error> {
+    split(engine, &script.text).map_err(|diagnostic| {
+        let span = diagnostic
+            .labels
+            .first()
+            .map_or(0..0, |label| label.span.clone());
+        let said = Said {
+            message: diagnostic.message,
+            code: String::new(),
+            notes: diagnostic.notes,
+            help: diagnostic.help,
+        };
+        Error::sql(version, &script.file, &script.text, span, said)
+    })
 }
 
 /// Splits a script into its statements.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::effect::migrations;
-use super::planner::{DRAIN_MS, Result};
+use super::planner::{Result, quiet};
 use super::schema::{self, Brought, engine_of};
 use super::{Environment, Operation, Plan, Refusal, Step, Version, World};
 use crate::config::{Config, Resource};
@@ -90,19 +90,7 @@ pub fn migrate(
             Diagnostic::error("migrate::unknown", text).note("nothing was touched"),
         ));
     }
-    let mut plan = Plan {
-        run: RunId(now.last_run + 1),
-        operation: Operation::Migrate,
-        actor: actor.to_owned(),
-        new: None,
-        old: now.live.clone(),
-        warm: now.warm.clone().map(|warm| warm.version),
-        window_ms: 0,
-        drain_ms: DRAIN_MS,
-        steps: Vec::new(),
-        sabotage: None,
-        changes: Vec::new(),
-    };
+    let mut plan = quiet(now, Operation::Migrate, actor, Vec::new());
     for name in config.resources.keys() {
         let Some(brought) = schema::brought(world, &config, name, &version.root)? else {
             continue;
@@ -120,18 +108,7 @@ pub fn migrate(
                 (name, &brought, to),
                 &mut plan,
             )?,
-            Migrating::Baseline(number) => {
-                if !brought.all.iter().any(|file| file.version == number) {
-                    let text = format!("`{name}` has no migration {number:04}");
-                    return Err(Refusal::Invalid(
-                        Diagnostic::error("migrate::missing", text).note("nothing was touched"),
-                    ));
-                }
-                plan.steps.push(Step::Baseline {
-                    resource: name.clone(),
-                    version: number,
-                });
-            }
+            Migrating::Baseline(number) => baseline(name, &brought, number, &mut plan)?,
         }
     }
     plan.steps.retain(|step| is_ours(&config, step));
@@ -151,6 +128,20 @@ pub fn migrate(
     }
     plan.new = Some(version);
     Ok(plan)
+}
+
+fn baseline(name: &str, brought: &Brought, number: u64, plan: &mut Plan) -> Result<()> {
+    if !brought.all.iter().any(|file| file.version == number) {
+        let text = format!("`{name}` has no migration {number:04}");
+        return Err(Refusal::Invalid(
+            Diagnostic::error("migrate::missing", text).note("nothing was touched"),
+        ));
+    }
+    plan.steps.push(Step::Baseline {
+        resource: name.to_owned(),
+        version: number,
+    });
+    Ok(())
 }
 
 fn up(
@@ -273,21 +264,14 @@ pub fn contract(world: &World, now: &Environment) -> Option<Plan> {
             Step::Migrate { resource, versions },
         ]
     });
+    let steps = steps.filter(|step| is_ours(&config, step)).collect();
+    let version = Version {
+        instances: Vec::new(),
+        ..live.clone()
+    };
     Some(Plan {
-        run: RunId(now.last_run + 1),
-        operation: Operation::Migrate,
-        actor: "towpath".to_owned(),
-        new: Some(Version {
-            instances: Vec::new(),
-            ..live.clone()
-        }),
-        old: now.live.clone(),
-        warm: now.warm.clone().map(|warm| warm.version),
-        window_ms: 0,
-        drain_ms: DRAIN_MS,
-        steps: steps.filter(|step| is_ours(&config, step)).collect(),
-        sabotage: None,
-        changes: Vec::new(),
+        new: Some(version),
+        ..quiet(now, Operation::Migrate, "towpath", steps)
     })
 }
 

@@ -22,7 +22,7 @@ use crate::{config, manifest::Manifest};
 
 /// Longest wait for the requests of a version that goes; its streams are closed then. A request
 /// that takes longer goes on: the version stays warm, or has the grace of its instances.
-pub(super) const DRAIN_MS: u64 = 10_000;
+const DRAIN_MS: u64 = 10_000;
 
 /// Why nothing was begun.
 #[derive(Debug)]
@@ -549,7 +549,12 @@ pub fn retire(now: &Environment) -> Plan {
     )
 }
 
-fn quiet(now: &Environment, operation: Operation, actor: &str, steps: Vec<Step>) -> Plan {
+pub(super) fn quiet(
+    now: &Environment,
+    operation: Operation,
+    actor: &str,
+    steps: Vec<Step>,
+) -> Plan {
     Plan {
         run: RunId(now.last_run + 1),
         operation,

@@ -191,9 +191,19 @@ impl Version {
         })
     }
 
+    /// Runs of its jobs that have a folder here.
+    ///
+    /// # Errors
+    /// As [`Version::config`].
+    pub fn job_runs(&self, world: &World) -> Result<Vec<InstanceId>, Diagnostic> {
+        let config = self.config(&world.environment)?;
+        let mut known = world.supervisor.known();
+        known.retain(|id| self.is_of_job(&config, id));
+        Ok(known)
+    }
+
     /// Whether `id` is a run of one of its jobs.
-    #[must_use]
-    pub fn is_of_job(&self, config: &Config, id: &InstanceId) -> bool {
+    fn is_of_job(&self, config: &Config, id: &InstanceId) -> bool {
         let jobs = config.services.iter();
         let mut jobs = jobs.filter(|(_, service)| service.role == Role::Job);
         jobs.any(|(name, _)| id.0.starts_with(&format!("{name}-{}-", self.run)))

@@ -162,9 +162,7 @@ pub(super) async fn stop_workers(world: &World, run: &OpenRun, side: Side) -> Re
         .side(side)
         .filter(|_| run.plan.steps.contains(&Step::Hold))
     {
-        let config = version.config(&world.environment)?;
-        let known = world.supervisor.known().into_iter();
-        ids.extend(known.filter(|id| version.is_of_job(&config, id)));
+        ids.extend(version.job_runs(world)?);
     }
     stop(world, &ids).await?;
     Ok(json!({ "instances": ids.len() }))
@@ -188,14 +186,9 @@ pub(super) async fn start_workers(world: &World, run: &OpenRun, side: Side) -> R
 
 /// Instances of a version, and runs of its jobs that have not ended.
 fn all_of(world: &World, version: &Version) -> Result<Vec<InstanceId>> {
-    let config = version.config(&world.environment)?;
-    let jobs = world.supervisor.known().into_iter();
-    let jobs = jobs.filter(|id| version.is_of_job(&config, id));
     let instances = version.instances.iter();
-    Ok(instances
-        .map(|instance| instance.id.clone())
-        .chain(jobs)
-        .collect())
+    let instances = instances.map(|instance| instance.id.clone());
+    Ok(instances.chain(version.job_runs(world)?).collect())
 }
 
 /// Stops everything of a version. Under the sabotages that kill, without a word first.
