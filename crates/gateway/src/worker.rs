@@ -26,6 +26,7 @@ use crate::process::Limits;
 use crate::proxy::Client;
 use crate::request::{HEADERS, Peer};
 use crate::socket::Socket;
+use crate::streams::{Streams, until_left};
 use crate::traffic::{Door, Traffic};
 
 /// Time for a whole head, and for an idle connection to say something.
@@ -154,7 +155,7 @@ impl Acceptor {
             phase: self.phase.clone(),
             place: Rc::new(place),
             session: None,
-            streams: Rc::default(),
+            streams: Rc::new(Streams::new(self.limits.stall)),
         };
         let stream = Socket::new(stream, self.limits.stall);
         // A panic ends its task, hence this connection, and nothing else.
@@ -223,15 +224,18 @@ async fn two<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         .keep_alive_interval(HEAD)
         .keep_alive_timeout(HEAD);
     let mut connection = pin!(builder.serve_connection(io, service));
+    let mut watch = pin!(streams.watch());
     tokio::select! {
         _ = connection.as_mut() => return,
-        () = streams.stalled() => return,
+        never = watch.as_mut() => match never {},
         () = streams.idle() => connection.as_mut().graceful_shutdown(),
         () = reached(&mut phase, Phase::Lingering) => connection.as_mut().graceful_shutdown(),
     }
     tokio::select! {
         _ = connection => {}
-        () = streams.stalled() => {}
+        never = watch => match never {},
+        // It was said goodbye to, and has no stream: what is left of answers is not taken.
+        () = streams.idle() => {}
         () = reached(&mut phase, Phase::Ended) => {}
     }
 }
@@ -242,7 +246,7 @@ struct Local;
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
     fn execute(&self, future: F) {
-        spawn_local(future);
+        spawn_local(until_left(future));
     }
 }
 

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use towpath_gateway::api::{OnExpiry, Retire};
 
 use crate::app::App;
 use crate::secure::{Http2, SecureGateway};
-use crate::support::{Process, table, until};
+use crate::support::{Bounds, Process, table, until};
 
 async fn gateway(app: &App) -> SecureGateway {
     SecureGateway::serving(&["a.test", "b.test"], table(&[app.addr])).await
@@ -166,6 +166,38 @@ async fn a_hold_keeps_streams_waiting_and_a_client_that_leaves_is_forgotten() {
         assert_eq!(task.await.unwrap().unwrap().status, 200);
     }
     assert_eq!(app.count(), 9);
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_reads_is_reset_and_no_other() {
+    let app = App::start();
+    let bounds = Bounds {
+        stall_ms: 500,
+        ..Bounds::default()
+    };
+    let gateway = SecureGateway::within(&["a.test"], table(&[app.addr]), bounds).await;
+    let client = gateway.http2("a.test").await.unwrap();
+    let mut left = client.clone();
+    // More than a client takes of a stream that nobody reads.
+    let body = Bytes::from(vec![b'x'; 4 << 20]);
+    let request = Request::post("https://a.test/echo").body(Full::new(body));
+    left.sender.ready().await.unwrap();
+    let unread = left.sender.send_request(request.unwrap()).await.unwrap();
+    until("its stream is given up", || async {
+        assert_eq!(
+            client.clone().get("https://a.test/").await.unwrap().status,
+            200
+        );
+        let state = gateway.process.control.state().await.unwrap();
+        state.in_flight.iter().all(|flight| flight.requests == 0)
+    })
+    .await;
+    assert!(unread.into_body().collect().await.is_err(), "it was reset");
+    // The connection goes on, also with a large body that is read.
+    let body = Bytes::from(vec![b'y'; 4 << 20]);
+    let request = Request::post("https://a.test/echo").body(Full::new(body.clone()));
+    let answer = client.clone().send(request.unwrap()).await.unwrap();
+    assert!(answer.status == 200 && answer.body == body);
 }
 
 /// Requests over one connection at a time, a new one after the old one was said goodbye to.
