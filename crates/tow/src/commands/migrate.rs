@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use towpath::agent::api::{Begin, Begun, LookAtSchemas, Trouble, What};
-use towpath::config::{self, ResourceKind};
+use towpath::config;
 use towpath::diagnostic::Diagnostic;
 use towpath::manifest::Manifest;
 use towpath::migrate as migrations;
@@ -204,9 +204,7 @@ fn folder(app: &App, resource: Option<&str>) -> Result<PathBuf, Trouble> {
     let config = manifest.and_then(|manifest| config::resolve(&manifest, "local"));
     let config = config.map_err(|report| out::invalid_manifest(&report, false))?;
     let with_folder = config.resources.iter().filter(|(name, found)| {
-        found.kind != ResourceKind::Redis
-            && found.migrations().is_some()
-            && resource.is_none_or(|resource| resource == *name)
+        found.migrations().is_some() && resource.is_none_or(|resource| resource == *name)
     });
     let found: Vec<&Path> = with_folder
         .filter_map(|(_, found)| found.migrations())

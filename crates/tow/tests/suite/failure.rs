@@ -88,6 +88,10 @@ fn a_release_that_does_not_come_up_is_told_of_and_undone() {
         "window = \"1h\"",
         "window = \"1h\"",
     );
+    std::fs::remove_file(fixture.repo().join("migrations/0009_wrong.up.sql")).unwrap();
+    // Well, but again and again: that is not ready either.
+    let ends = "run = \"echo nothing to do; exit 0\"\nrestart = { backoff = \"50ms\" }";
+    fails(&mut fixture, "ends-well", RUN, ends);
     fixture.down(STAGING);
 }
 

@@ -33,6 +33,7 @@ mod rehearse;
 mod room;
 mod setup;
 mod snapshot;
+mod storage;
 mod stuck;
 #[allow(dead_code)]
 mod tls_client;

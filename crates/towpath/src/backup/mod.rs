@@ -1,4 +1,6 @@
-//! Backups of an environment's databases.
+//! Backups of an environment's databases, and of its folders.
+
+mod folder;
 
 use std::fmt;
 use std::fs::File;
@@ -8,7 +10,9 @@ use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 use serde::{Deserialize, Serialize};
 
-use crate::resource::sqlite;
+pub use folder::folder;
+
+use crate::resource::sqlite::Place;
 
 /// Why there is no backup.
 #[derive(Debug)]
@@ -82,10 +86,10 @@ pub fn sqlite(from: &Connection, to: &Path) -> Result<Taken, Error> {
 ///
 /// # Errors
 /// As [`Error`]; `to` is as it was then.
-pub fn restore_sqlite(from: &Path, to: &Path) -> Result<(), Error> {
+pub fn restore_sqlite(from: &Path, to: &Place) -> Result<(), Error> {
     let from = Connection::open(from)?;
     // The folder is the services' own: what they put there must not lead elsewhere.
-    let mut live = sqlite::open(to)?;
+    let mut live = to.open()?;
     let backup = Backup::new(&from, &mut live)?;
     for _ in 0..1_000 {
         match backup.step(-1)? {

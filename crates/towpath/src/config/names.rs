@@ -30,7 +30,8 @@ impl Named {
         match self {
             Named::Web => &["url", "host", "port"],
             Named::Worker => &[],
-            Named::Resource(kind) if kind == "sqlite" => &["url", "path"],
+            Named::Resource(kind) if kind == "sqlite" => &["url", "path", "dir"],
+            Named::Resource(kind) if kind == "storage" => &["path"],
             Named::Resource(kind) if kind == "postgres" => {
                 &["url", "host", "port", "name", "user", "password"]
             }

@@ -8,11 +8,19 @@ use super::{Address, Backup, Migrate, Resource, ResourceKind};
 use crate::diagnostic::Diagnostic;
 
 /// Keys that only make sense for some kinds.
-const ONLY: [(&str, &[ResourceKind]); 5] = [
+const ONLY: [(&str, &[ResourceKind]); 6] = [
     ("version", &[ResourceKind::Postgres]),
     ("url", &[ResourceKind::Postgres, ResourceKind::Redis]),
     ("direct_url", &[ResourceKind::Postgres]),
-    ("backup", &[ResourceKind::Sqlite, ResourceKind::Postgres]),
+    (
+        "backup",
+        &[
+            ResourceKind::Sqlite,
+            ResourceKind::Postgres,
+            ResourceKind::Storage,
+        ],
+    ),
+    ("file", &[ResourceKind::Sqlite]),
     ("migrate", &[ResourceKind::Sqlite, ResourceKind::Postgres]),
 ];
 
@@ -35,6 +43,7 @@ fn resource(reader: &Reader<'_>) -> Resource {
     let kind = match reader.at("kind").text() {
         Some("postgres") => ResourceKind::Postgres,
         Some("redis") => ResourceKind::Redis,
+        Some("storage") => ResourceKind::Storage,
         _ => ResourceKind::Sqlite,
     };
     fits(reader, kind);
@@ -45,6 +54,7 @@ fn resource(reader: &Reader<'_>) -> Resource {
         version: (!version.is_absent()).then(|| version.integer(0)),
         url: address(&reader.at("url"), kind),
         direct_url: address(&reader.at("direct_url"), kind),
+        file: reader.at("file").text().map(str::to_owned),
         backup: match reader.at("backup").text() {
             Some("provider") => Backup::Provider,
             _ => Backup::Towpath,
@@ -77,6 +87,7 @@ fn name(kind: ResourceKind) -> &'static str {
         ResourceKind::Sqlite => "sqlite",
         ResourceKind::Postgres => "postgres",
         ResourceKind::Redis => "redis",
+        ResourceKind::Storage => "storage",
     }
 }
 

@@ -305,6 +305,9 @@ pub struct Resource {
     /// Where it is for what a pooler does not bear: migrations and backups.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub direct_url: Option<Address>,
+    /// The name that a SQLite file has to have, in a folder of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// Who backs it up.
     #[serde(skip_serializing_if = "Backup::is_ours")]
     pub backup: Backup,
@@ -351,7 +354,20 @@ impl Resource {
     /// Whether it is a server that Towpath runs.
     #[must_use]
     pub fn is_run(&self) -> bool {
-        self.url.is_none() && self.kind != ResourceKind::Sqlite
+        let is_server = matches!(self.kind, ResourceKind::Postgres | ResourceKind::Redis);
+        is_server && self.url.is_none()
+    }
+
+    /// Whether it lies in the environment's data folder, beside which nothing runs for it.
+    #[must_use]
+    pub fn is_file(&self) -> bool {
+        matches!(self.kind, ResourceKind::Sqlite | ResourceKind::Storage)
+    }
+
+    /// Whether it has a folder of its own there.
+    #[must_use]
+    pub fn has_folder(&self) -> bool {
+        self.kind == ResourceKind::Storage || self.file.is_some()
     }
 
     /// Whether it holds data that a deployment backs up.
@@ -380,6 +396,8 @@ pub enum ResourceKind {
     Postgres,
     /// Redis.
     Redis,
+    /// A folder of files that is kept.
+    Storage,
 }
 
 /// Load that the application declares for its rehearsals.

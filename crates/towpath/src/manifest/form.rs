@@ -64,6 +64,8 @@ pub enum Form {
     Schedule,
     /// A container image.
     Image,
+    /// The name of a file.
+    File,
 }
 
 impl Form {
@@ -89,6 +91,7 @@ impl Form {
             Form::Ref => "a git ref",
             Form::Schedule => "a schedule such as \"every 15m\" or \"0 3 * * *\"",
             Form::Image => "an image such as \"registry.example.com/notes:1\"",
+            Form::File => "a file name such as \"database.sqlite\"",
         }
     }
 
@@ -121,6 +124,7 @@ impl Form {
             Form::Size => size(text).is_none().then_some("is not a size"),
             Form::Ref => ref_fault(text),
             Form::Image => (!is_image(text)).then_some("is not a container image"),
+            Form::File => (!is_file(text)).then_some("is not the name of a file"),
         };
         fault.map(str::to_owned)
     }
@@ -135,6 +139,7 @@ impl Form {
             Form::Pointer => "^(/|$)",
             Form::Duration => "^([0-9]+ *(ms|s|m|h|d)|0+)$",
             Form::Size => "^[0-9]+ *(B|KB|KiB|MB|MiB|GB|GiB)$",
+            Form::File => "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$",
             _ => return None,
         })
     }
@@ -170,6 +175,9 @@ impl Form {
                 "a schedule is `every 15m`, or cron's minute, hour, day, month and weekday; in UTC, or in a zone named last: `0 3 * * * Europe/Berlin`"
             }
             Form::Plain => "a variable is plain text; references go into `env`",
+            Form::File => {
+                "a file name is 1 to 100 letters, digits, `_`, `.` and `-`, and starts with none of the last two"
+            }
             Form::Image => {
                 "an image is `host/path:tag` or `host/path@sha256:...`; its path is in lower case"
             }
@@ -261,6 +269,15 @@ pub fn is_name(text: &str) -> bool {
         && text
             .chars()
             .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+}
+
+/// Whether it can name a file everywhere, and no hidden one.
+fn is_file(text: &str) -> bool {
+    text.len() <= 100
+        && text.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
 }
 
 /// Whether it can name an environment variable.

@@ -416,8 +416,8 @@ static RESOURCE: Shape = Shape::Table(&keys(&[
     field(
         "kind",
         Shape::Choice {
-            now: &["sqlite", "postgres", "redis"],
-            later: &["storage", "auth", "search"],
+            now: &["sqlite", "postgres", "redis", "storage"],
+            later: &["auth", "search"],
         },
         "what it is",
     )
@@ -437,6 +437,11 @@ static RESOURCE: Shape = Shape::Table(&keys(&[
         "direct_url",
         text(Form::Filled),
         "where it is, round a pooler",
+    ),
+    field(
+        "file",
+        text(Form::File),
+        "name of a SQLite file, in a folder of its own",
     ),
     field(
         "backup",

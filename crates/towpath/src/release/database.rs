@@ -25,8 +25,7 @@ pub fn open(world: &World, config: &Config, name: &str, purpose: &str) -> Result
     })?;
     match resource.kind {
         ResourceKind::Sqlite => {
-            let file = sqlite::path(&world.state(), name);
-            let opened = sqlite::open(&file);
+            let opened = place(world, name, resource).open();
             opened
                 .map(Connection::Sqlite)
                 .map_err(|error| unreachable(name, &error.to_string()))
@@ -36,7 +35,13 @@ pub fn open(world: &World, config: &Config, name: &str, purpose: &str) -> Result
             connect(name, &url, purpose).map(Connection::Postgres)
         }
         ResourceKind::Redis => Err(unreachable(name, "it is a cache, and no database")),
+        ResourceKind::Storage => Err(unreachable(name, "it is a folder, and no database")),
     }
+}
+
+/// Where a SQLite file lies.
+pub(super) fn place(world: &World, name: &str, resource: &Resource) -> sqlite::Place {
+    sqlite::Place::new(&world.state(), name, resource.file.as_deref())
 }
 
 /// The URL for ourselves: with a password in it.

@@ -175,8 +175,13 @@ fn up(
     if versions.is_empty() {
         return Ok(());
     }
-    plan.changes
-        .extend(schema::foretell(world, name, brought, &versions, plan.run)?);
+    let config = version
+        .config(&world.environment)
+        .map_err(Refusal::Failed)?;
+    let found = (name, &config.resources[name]);
+    plan.changes.extend(schema::foretell(
+        world, found, brought, &versions, plan.run,
+    )?);
     let resource = name.to_owned();
     plan.steps.push(Step::BackUp {
         resource: resource.clone(),

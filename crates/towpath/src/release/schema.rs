@@ -17,7 +17,8 @@ use crate::config::{Config, Resource, ResourceKind};
 use crate::diagnostic::Diagnostic;
 use crate::id::RunId;
 use crate::migrate::{self, Engine, Kind, Migration, State, Tried};
-use crate::resource::{Connection, sqlite};
+use crate::resource::Connection;
+use crate::resource::sqlite::Place;
 use crate::{backup, build};
 
 /// How long an application waits for a database that is locked, as most do, milliseconds: what takes longer is applied
@@ -81,7 +82,7 @@ impl Needs {
 pub(super) fn engine_of(resource: &Resource) -> Engine {
     match resource.kind {
         ResourceKind::Postgres => Engine::Postgres,
-        ResourceKind::Sqlite | ResourceKind::Redis => Engine::Sqlite,
+        ResourceKind::Sqlite | ResourceKind::Redis | ResourceKind::Storage => Engine::Sqlite,
     }
 }
 
@@ -92,7 +93,9 @@ pub(super) fn has_database(world: &World, name: &str, resource: &Resource) -> bo
             .environment()
             .is_ok_and(|now| now.provided.contains(name)),
         ResourceKind::Postgres => true,
-        ResourceKind::Sqlite | ResourceKind::Redis => sqlite::path(&world.state(), name).exists(),
+        ResourceKind::Sqlite | ResourceKind::Redis | ResourceKind::Storage => {
+            database::place(world, name, resource).path().exists()
+        }
     }
 }
 
@@ -185,6 +188,7 @@ pub(super) fn needs(
         changes: Vec::new(),
     };
     for name in config.resources.keys() {
+        lies_there(world, now, name, &config.resources[name])?;
         if operation == Operation::Rollback {
             can_go_back(world, config, name, &prepared.root)?;
             continue;
@@ -207,7 +211,13 @@ pub(super) fn needs(
         let Some(brought) = brought.filter(|_| !versions.is_empty()) else {
             continue;
         };
-        let tried = try_out(world, name, &brought, &versions, RunId(now.last_run + 1))?;
+        let tried = try_out(
+            world,
+            (name, resource),
+            &brought,
+            &versions,
+            RunId(now.last_run + 1),
+        )?;
         needs
             .changes
             .extend(told(name, &brought, &versions, tried.as_ref()));
@@ -225,6 +235,32 @@ pub(super) fn needs(
         });
     }
     Ok(needs)
+}
+
+/// A database that is to lie elsewhere than it does would be an empty one.
+fn lies_there(world: &World, now: &Environment, name: &str, resource: &Resource) -> Result<()> {
+    let place = database::place(world, name, resource).path();
+    if resource.kind != ResourceKind::Sqlite || place.exists() {
+        return Ok(());
+    }
+    let live = now.live.as_ref();
+    let live = live.and_then(|live| live.config(&world.environment).ok());
+    let files = live.iter().flat_map(|config| config.resources.get(name));
+    let files = files.filter(|found| found.kind == ResourceKind::Sqlite);
+    let mut files = files.map(|found| found.file.as_deref()).chain([None]);
+    let other = files.find_map(|file| {
+        let other = Place::new(&world.state(), name, file).path();
+        (other != place && other.exists()).then_some(other)
+    });
+    let Some(other) = other else { return Ok(()) };
+    let text = format!("the database `{name}` would be a new and empty one");
+    Err(Refusal::Refused(
+        Diagnostic::error("resource::elsewhere", text)
+            .note(format!("its `file` says {}", place.display()))
+            .note(format!("what is there lies in {}", other.display()))
+            .note("nothing was touched")
+            .help("leave its `file` as it was; or `tow down`, move the file, and deploy"),
+    ))
 }
 
 /// What is rewritten on PostgreSQL goes back by its `down`, as no backup is put back there.
@@ -271,7 +307,7 @@ fn hold(name: &str, brought: &Brought, versions: &[u64], tried: Option<&Tried>) 
 /// database to copy into.
 fn try_out(
     world: &World,
-    name: &str,
+    (name, resource): (&str, &Resource),
     brought: &Brought,
     versions: &[u64],
     run: RunId,
@@ -292,9 +328,9 @@ fn try_out(
     if let Some(folder) = scratch.0.parent() {
         std::fs::create_dir_all(folder).map_err(|error| no_copy(&error))?;
     }
-    if sqlite::path(&world.state(), name).exists() {
-        let file = sqlite::path(&world.state(), name);
-        let db = sqlite::open(&file).map_err(|error| no_copy(&error))?;
+    let live = database::place(world, name, resource);
+    if live.path().exists() {
+        let db = live.open().map_err(|error| no_copy(&error))?;
         backup::sqlite(&db, &scratch.0).map_err(|error| no_copy(&error))?;
     }
     let copy = rusqlite::Connection::open(&scratch.0).map_err(|error| no_copy(&error))?;
@@ -307,12 +343,12 @@ fn try_out(
 /// As a person is told of it beforehand, after it was tried out.
 pub(super) fn foretell(
     world: &World,
-    name: &str,
+    (name, resource): (&str, &Resource),
     brought: &Brought,
     versions: &[u64],
     run: RunId,
 ) -> Result<Vec<String>> {
-    let tried = try_out(world, name, brought, versions, run)?;
+    let tried = try_out(world, (name, resource), brought, versions, run)?;
     Ok(told(name, brought, versions, tried.as_ref()))
 }
 

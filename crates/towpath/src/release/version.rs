@@ -10,7 +10,7 @@ use towpath_shim::protocol::{Policy, Restart, Stop, User};
 use super::resources;
 use crate::build::Source;
 use crate::config::{
-    self, Config, Container, Part, Probe, ResourceKind, RestartPolicy, Role, Service, Template,
+    self, Config, Container, Part, Probe, Resource, RestartPolicy, Role, Service, Template,
 };
 use crate::container::{self, Published};
 use crate::diagnostic::Diagnostic;
@@ -269,7 +269,7 @@ impl Version {
         }
         let has_data = service.needs.iter().any(|need| {
             let found = config.resources.get(need);
-            found.is_some_and(|found| found.kind == ResourceKind::Sqlite)
+            found.is_some_and(Resource::is_file)
         });
         let spec = container::Spec {
             image: self

@@ -1,20 +1,51 @@
-//! A SQLite file in the environment's data folder.
+//! A SQLite file in the environment's data folder, or in a folder of its own there.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-/// Where the database of resource `name` lies.
-#[must_use]
-pub fn path(state: &Path, name: &str) -> PathBuf {
-    state.join("data").join(format!("{name}.db"))
+/// Where a database lies. The way to the data folder is the agent's, and may lead over links; what is below is the
+/// services' own, and must not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    data: PathBuf,
+    below: PathBuf,
 }
 
-/// What an application is given as its `DATABASE_URL`.
-#[must_use]
-pub fn url(state: &Path, name: &str) -> String {
-    format!("sqlite://{}", path(state, name).display())
+impl Place {
+    /// That of the resource `name`, whose file is called `file` if it has a folder of its own.
+    #[must_use]
+    pub fn new(state: &Path, name: &str, file: Option<&str>) -> Place {
+        Place {
+            data: state.join("data"),
+            below: match file {
+                Some(file) => Path::new(name).join(file),
+                None => format!("{name}.db").into(),
+            },
+        }
+    }
+
+    /// The whole path.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.data.join(&self.below)
+    }
+
+    /// What an application is given as its `DATABASE_URL`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("sqlite://{}", self.path().display())
+    }
+
+    /// As [`open`].
+    ///
+    /// # Errors
+    /// When the file cannot be opened; it is made when it is not there.
+    pub fn open(&self) -> rusqlite::Result<Connection> {
+        let data = self.data.canonicalize();
+        open_at(&data.unwrap_or_else(|_| self.data.clone()).join(&self.below))
+    }
 }
 
 /// Opens the database beside the running application. Such a connection never checkpoints: two
@@ -23,17 +54,20 @@ pub fn url(state: &Path, name: &str) -> String {
 /// # Errors
 /// When the file cannot be opened; it is made when it is not there.
 pub fn open(path: &Path) -> rusqlite::Result<Connection> {
+    // SQLite would refuse a link anywhere in the path; only the file itself is meant.
+    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
+    match (folder, path.file_name()) {
+        (Some(folder), Some(name)) => open_at(&folder.join(name)),
+        _ => open_at(path),
+    }
+}
+
+fn open_at(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         // The folder is the services' own: what they put there must not lead elsewhere.
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    // SQLite would refuse a link anywhere in the path; only the file itself is meant.
-    let folder = path.parent().and_then(|folder| folder.canonicalize().ok());
-    let path = match (folder, path.file_name()) {
-        (Some(folder), Some(name)) => folder.join(name),
-        _ => path.to_owned(),
-    };
     let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(Duration::from_secs(10))?;
     db.pragma_update(None, "wal_autocheckpoint", 0)?;

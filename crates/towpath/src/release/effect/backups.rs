@@ -9,9 +9,11 @@ use crate::backup;
 use crate::config::{Resource, ResourceKind};
 use crate::diagnostic::Diagnostic;
 use crate::id::{InstanceId, RunId};
+use crate::release::resources::folder;
 use crate::release::trouble::ending;
-use crate::release::{OpenRun, Operation, Presence, Side, World, database};
-use crate::resource::{postgres, sqlite};
+use crate::release::{OpenRun, Operation, Presence, Side, Version, World, database};
+use crate::resource::postgres;
+use crate::resource::sqlite::Place;
 use crate::supervise::tail;
 
 /// Where a run's backup of a resource lies.
@@ -29,47 +31,62 @@ fn dump_path(world: &World, run: RunId, resource: &str) -> PathBuf {
     path(world, run, resource, "dump")
 }
 
+/// As [`backup_path`], for the files of a storage.
+fn archive_path(world: &World, run: RunId, resource: &str) -> PathBuf {
+    path(world, run, resource, "tar")
+}
+
 pub(super) async fn back_up(world: &World, run: &OpenRun, name: &str) -> Result<Value> {
     let config = version(run, Side::New)?.config(&world.environment)?;
-    match config.resources.get(name) {
-        Some(resource) if resource.kind == ResourceKind::Postgres => {
-            dump(world, run, name, resource).await
-        }
-        _ => copy(world, run, name).await,
+    let Some(resource) = config.resources.get(name) else {
+        return Ok(Value::Null);
+    };
+    folder::make_all(&world.state(), &config, world.user)?;
+    match resource.kind {
+        ResourceKind::Postgres => dump(world, run, name, resource).await,
+        ResourceKind::Storage => pack(world, run, name).await,
+        _ => copy(world, run, name, resource).await,
     }
 }
 
-async fn copy(world: &World, run: &OpenRun, resource: &str) -> Result<Value> {
-    let (from, to) = (
-        sqlite::path(&world.state(), resource),
-        backup_path(world, run.plan.run, resource),
-    );
-    let (name, user) = (resource.to_owned(), world.user);
+async fn copy(world: &World, run: &OpenRun, name: &str, resource: &Resource) -> Result<Value> {
+    let to = backup_path(world, run.plan.run, name);
+    let from = database::place(world, name, resource);
+    let (state, user) = (world.state(), world.user);
+    let (name, resource) = (name.to_owned(), resource.clone());
     let taken = blocking(move || {
         let trouble = |error: &dyn std::fmt::Display| trouble(&name, error);
         if let Ok(found) = std::fs::metadata(&to) {
             return Ok(json!({ "file": to, "bytes": found.len(), "reused": true }));
         }
-        for path in [&from, &to] {
+        for path in [&from.path(), &to] {
             std::fs::create_dir_all(path.parent().unwrap_or(path))
                 .map_err(|error| trouble(&error))?;
         }
-        let db = sqlite::open(&from).map_err(|error| trouble(&error))?;
-        own(&from, user).map_err(|error| trouble(&error))?;
+        let db = from.open().map_err(|error| trouble(&error))?;
+        if let Some(user) = user {
+            // One that a root agent makes belongs to whom the services run as.
+            folder::give_file(&state, &name, &resource, user).map_err(|error| trouble(&error))?;
+        }
         let taken = backup::sqlite(&db, &to).map_err(|error| trouble(&error))?;
         Ok(json!({ "file": to, "bytes": taken.bytes }))
     });
     taken.await
 }
 
-/// A database made by a root agent belongs to whom the services run as. Links are not followed: a
-/// service that puts one in the place of its database must not come to own what it leads to.
-fn own(path: &Path, user: Option<towpath_shim::protocol::User>) -> std::io::Result<()> {
-    let Some(user) = user else { return Ok(()) };
-    if !std::fs::symlink_metadata(path)?.is_file() {
-        return Err(std::io::Error::other("it is not a file"));
-    }
-    std::os::unix::fs::lchown(path, Some(user.uid), Some(user.gid))
+/// The files of a storage, as they lie there.
+async fn pack(world: &World, run: &OpenRun, name: &str) -> Result<Value> {
+    let to = archive_path(world, run.plan.run, name);
+    let (state, name) = (world.state(), name.to_owned());
+    let taken = blocking(move || {
+        if let Ok(found) = std::fs::metadata(&to) {
+            return Ok(json!({ "file": to, "bytes": found.len(), "reused": true }));
+        }
+        let from = folder::open(&state, &name).map_err(|error| trouble(&name, &error))?;
+        let taken = backup::folder(&from, &to).map_err(|error| trouble(&name, &error))?;
+        Ok(json!({ "file": to, "bytes": taken.bytes }))
+    });
+    taken.await
 }
 
 fn trouble(resource: &str, error: &dyn std::fmt::Display) -> Diagnostic {
@@ -150,6 +167,7 @@ pub(super) fn probe_backup(world: &World, run: &OpenRun, resource: &str) -> Pres
     let there = [
         backup_path(world, run, resource),
         dump_path(world, run, resource),
+        archive_path(world, run, resource),
     ];
     match there.iter().any(|path| path.is_file()) {
         true => Presence::Present,
@@ -175,6 +193,7 @@ pub(super) async fn undo_backup(world: &World, run: &OpenRun, resource: &str) ->
     let dump = dump_path(world, run, resource);
     for path in [
         backup_path(world, run, resource),
+        archive_path(world, run, resource),
         dump.with_extension("new"),
         dump,
     ] {
@@ -189,8 +208,9 @@ pub(super) async fn undo_backup(world: &World, run: &OpenRun, resource: &str) ->
 }
 
 /// The planted loss: the backups of `run` in the place of the databases, under whoever has them open.
-pub(super) async fn put_back(world: &World, run: RunId) -> Result<()> {
-    let state = world.state();
+pub(super) async fn put_back(world: &World, version: &Version) -> Result<()> {
+    let (state, run) = (world.state(), version.run);
+    let config = version.config(&world.environment)?;
     let failed = |error: &dyn std::fmt::Display| {
         let text = format!("the fault could not be planted: {error}");
         Diagnostic::error("rehearse::put-back", text)
@@ -202,7 +222,9 @@ pub(super) async fn put_back(world: &World, run: RunId) -> Result<()> {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let resource = name.strip_prefix(&format!("{run}-"));
             if let Some(resource) = resource.and_then(|name| name.strip_suffix(".db")) {
-                let live = sqlite::path(&state, resource);
+                let found = config.resources.get(resource);
+                let file = found.and_then(|found| found.file.as_deref());
+                let live = Place::new(&state, resource, file);
                 backup::restore_sqlite(&path, &live).map_err(|error| failed(&error))?;
                 restored += 1;
             }

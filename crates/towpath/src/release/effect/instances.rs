@@ -6,6 +6,7 @@ use super::{Result, version};
 use crate::config::Role;
 use crate::diagnostic::Diagnostic;
 use crate::id::InstanceId;
+use crate::release::resources::folder;
 use crate::release::trouble::{ending, not_ready};
 use crate::release::version::release_id;
 use crate::release::{OpenRun, Presence, Sabotage, Side, Step, Version, World};
@@ -40,6 +41,7 @@ fn processes(world: &World, run: &OpenRun, side: Side, ids: &[InstanceId]) -> Re
 /// is kept until the run has ended, for an agent that comes before that is written down.
 pub(super) async fn release(world: &World, run: &OpenRun, service: &str) -> Result<Value> {
     let version = version(run, Side::New)?;
+    make_folders(world, &version)?;
     let Some(process) = version.release_command(world, service)? else {
         return Ok(Value::Null);
     };
@@ -72,7 +74,14 @@ pub(super) async fn undo_release(world: &World, run: &OpenRun, service: &str) ->
     stop(world, &[release_id(service, version.run)]).await
 }
 
+/// Also where somebody else backs them up, so that no backup has made them.
+fn make_folders(world: &World, version: &Version) -> Result<()> {
+    let config = version.config(&world.environment)?;
+    folder::make_all(&world.state(), &config, world.user)
+}
+
 pub(super) async fn launch(world: &World, run: &OpenRun, service: &str) -> Result<Value> {
+    make_folders(world, &version(run, Side::New)?)?;
     let processes = processes(world, run, Side::New, &of_service(run, service))?;
     for process in &processes {
         start(world, process).await?;
@@ -170,6 +179,9 @@ pub(super) async fn stop_workers(world: &World, run: &OpenRun, side: Side) -> Re
 
 pub(super) async fn start_workers(world: &World, run: &OpenRun, side: Side) -> Result<Value> {
     let ids = workers(world, run, side)?;
+    if let Some(version) = run.plan.side(side) {
+        make_folders(world, version)?;
+    }
     let processes = if ids.is_empty() {
         Vec::new()
     } else {
@@ -212,7 +224,7 @@ pub(super) async fn retire(world: &World, run: &OpenRun, side: Side) -> Result<V
     }
     stop(world, &ids).await?;
     if run.plan.sabotage == Some(Sabotage::PutBack) {
-        super::backups::put_back(world, version(run, side)?.run).await?;
+        super::backups::put_back(world, &version(run, side)?).await?;
     }
     Ok(json!({ "instances": ids.len() }))
 }

@@ -11,7 +11,8 @@ use crate::config::{Config, ResourceKind};
 use crate::diagnostic::Diagnostic;
 use crate::migrate::{self, Engine, Migration, Options, Tried};
 use crate::release::{OpenRun, Operation, Presence, Side, World, database};
-use crate::resource::{Connection, sqlite};
+use crate::resource::Connection;
+use crate::resource::sqlite::Place;
 use crate::{backup, build};
 
 /// What a migration step leaves for its undo.
@@ -63,9 +64,10 @@ pub(in crate::release) fn open(
         // The driver has an event loop of its own.
         return tokio::task::block_in_place(|| database::open(world, config, resource, PURPOSE));
     }
-    let file = sqlite::path(&world.state(), resource);
-    let opened = sqlite::open(&file).map_err(migrate::Error::from);
+    let file = found.and_then(|found| found.file.as_deref());
+    let opened = Place::new(&world.state(), resource, file).open();
     opened
+        .map_err(migrate::Error::from)
         .map(Connection::Sqlite)
         .map_err(|error| error.diagnostic(resource))
 }
@@ -193,7 +195,7 @@ pub(super) async fn undo_migrate(
     }
     let mut db = open_of(world, run, resource)?;
     let before = backup_path(world, run.plan.run, resource);
-    let live = sqlite::path(&world.state(), resource);
+    let live = place_of(world, run, resource)?;
     let (name, versions, options) = (resource.to_owned(), versions.to_vec(), options(world));
     blocking(move || {
         let have = migrate::applied(&mut db).map_err(|error| trouble(&name, &error))?;
@@ -218,6 +220,13 @@ pub(super) async fn undo_migrate(
         }
     })
     .await
+}
+
+fn place_of(world: &World, run: &OpenRun, resource: &str) -> Result<Place> {
+    let config = version(run, Side::New)?.config(&world.environment)?;
+    let found = config.resources.get(resource);
+    let file = found.and_then(|found| found.file.as_deref());
+    Ok(Place::new(&world.state(), resource, file))
 }
 
 /// Whether it is a PostgreSQL of ours.

@@ -5,6 +5,7 @@
 //! resource's name as its instance.
 
 mod cluster;
+pub(super) mod folder;
 mod owner;
 mod server;
 
@@ -33,7 +34,7 @@ pub fn instance(name: &str) -> InstanceId {
 #[must_use]
 pub fn engine(kind: ResourceKind) -> Option<Engine> {
     match kind {
-        ResourceKind::Sqlite => None,
+        ResourceKind::Sqlite | ResourceKind::Storage => None,
         ResourceKind::Postgres => Some(Engine::Postgres),
         ResourceKind::Redis => Some(Engine::Redis),
     }
@@ -112,10 +113,7 @@ fn read_own(state: &std::path::Path, path: &std::path::Path) -> std::io::Result<
 
 fn attributes(state: &std::path::Path, name: &str, resource: &Resource) -> Result<url::Attributes> {
     let Some(engine) = engine(resource.kind) else {
-        return Ok(url::Attributes::from([
-            ("path", sqlite::path(state, name).display().to_string()),
-            ("url", sqlite::url(state, name)),
-        ]));
+        return Ok(of_file(state, name, resource));
     };
     let Some(address) = &resource.url else {
         return kept(state, name).map(|kept| url::of_kept(&kept));
@@ -129,6 +127,21 @@ fn attributes(state: &std::path::Path, name: &str, resource: &Resource) -> Resul
             Engine::Redis => "`redis://:PASSWORD@HOST:PORT`",
         })
     })
+}
+
+fn of_file(state: &std::path::Path, name: &str, resource: &Resource) -> url::Attributes {
+    if resource.kind == ResourceKind::Storage {
+        let path = folder::path(state, name).display().to_string();
+        return url::Attributes::from([("path", path)]);
+    }
+    let place = sqlite::Place::new(state, name, resource.file.as_deref());
+    let path = place.path();
+    let dir = path.parent().unwrap_or(&path).display().to_string();
+    url::Attributes::from([
+        ("path", path.display().to_string()),
+        ("dir", dir),
+        ("url", place.url()),
+    ])
 }
 
 /// The attributes of those resources that `names` are, as services get them. They hold passwords.
