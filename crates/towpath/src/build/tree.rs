@@ -218,14 +218,25 @@ fn remove_at(
         found => found?,
     };
     if kind(&found) != FileType::Directory {
-        return rustix::fs::unlinkat(above, name, AtFlags::empty());
+        return gone(rustix::fs::unlinkat(above, name, AtFlags::empty()));
     }
-    let top = open_to_empty(above, name)?;
+    let top = match open_to_empty(above, name) {
+        Err(Errno::NOENT) => return Ok(()),
+        opened => opened?,
+    };
     let mut moved = 0;
     while !entries(top.as_fd())?.is_empty() {
         empty(top.as_fd(), top.as_fd(), 0, &mut moved)?;
     }
-    rustix::fs::unlinkat(above, name, AtFlags::REMOVEDIR)
+    gone(rustix::fs::unlinkat(above, name, AtFlags::REMOVEDIR))
+}
+
+/// What another removes at the same time is gone as well.
+fn gone(removed: std::result::Result<(), Errno>) -> std::result::Result<(), Errno> {
+    match removed {
+        Err(Errno::NOENT) => Ok(()),
+        removed => removed,
+    }
 }
 
 /// What lies deeper than [`AT_ONCE`] is moved up to `top`, where its turn comes.
@@ -237,13 +248,16 @@ fn empty(
 ) -> std::result::Result<(), Errno> {
     for (name, found) in entries(folder)? {
         if kind(&found) != FileType::Directory {
-            rustix::fs::unlinkat(folder, &name, AtFlags::empty())?;
+            gone(rustix::fs::unlinkat(folder, &name, AtFlags::empty()))?;
         } else if depth == AT_ONCE {
-            move_up(top, folder, &name, moved)?;
+            gone(move_up(top, folder, &name, moved))?;
         } else {
-            let below = open_to_empty(folder, &name)?;
+            let below = match open_to_empty(folder, &name) {
+                Err(Errno::NOENT) => continue,
+                opened => opened?,
+            };
             empty(top, below.as_fd(), depth + 1, moved)?;
-            rustix::fs::unlinkat(folder, &name, AtFlags::REMOVEDIR)?;
+            gone(rustix::fs::unlinkat(folder, &name, AtFlags::REMOVEDIR))?;
         }
     }
     Ok(())

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,8 @@ const DOOMED: &str = ".gc-";
 const KEEP: usize = 5;
 /// Folders in folders that are looked into.
 const LEVELS: u32 = 250;
+/// Longest wait for a removal: a folder of dependencies takes minutes, and nobody needs to stand by.
+const CLEARED: Duration = Duration::from_secs(2);
 /// The folder of blobs that are still coming in.
 const PARTS: &str = "partial";
 
@@ -133,6 +136,43 @@ pub fn remove(doomed: &[PathBuf]) -> std::io::Result<()> {
         build::remove(path)?;
     }
     Ok(())
+}
+
+/// Clears a folder of builds away, however much is in it: it is out of the way at once, and what is not removed soon is
+/// removed in the background. What is left of it when the agent is killed goes with the next garbage.
+///
+/// # Errors
+/// When it can neither be renamed nor removed.
+pub(super) fn clear(path: &Path) -> std::io::Result<()> {
+    let aside = match aside(path) {
+        Ok(None) => return Ok(()),
+        Ok(Some(aside)) => aside,
+        Err(_) => return build::remove(path),
+    };
+    let (done, ends) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let _ = build::remove(&aside);
+        let _ = done.send(());
+    });
+    let _ = ends.recv_timeout(CLEARED);
+    Ok(())
+}
+
+/// Renames it to a name that is nobody's; `None` when it is not there.
+fn aside(path: &Path) -> std::io::Result<Option<PathBuf>> {
+    use std::io::ErrorKind::{DirectoryNotEmpty, NotADirectory, NotFound};
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut number = 0;
+    loop {
+        let aside = path.with_file_name(format!("{DOOMED}{name}-{number}"));
+        match std::fs::rename(path, &aside) {
+            Ok(()) => return Ok(Some(aside)),
+            Err(error) if error.kind() == NotFound => return Ok(None),
+            // One that was set aside before is still there.
+            Err(error) if matches!(error.kind(), DirectoryNotEmpty | NotADirectory) => number += 1,
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 fn folders(world: &World) -> [(&'static str, PathBuf); 3] {
@@ -282,4 +322,40 @@ fn size(path: &Path, levels: u32) -> u64 {
         false => 0,
     };
     below + found.blocks() * 512
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_cleared_away_is_gone_at_once_and_whatever_was_left_before_is_in_nobodys_way() {
+        let dir = std::env::temp_dir().join(format!("tow-clear-{}", std::process::id()));
+        let (build, left) = (dir.join("b1"), dir.join(".gc-b1-0"));
+        for folder in [build.join("deep/er"), left.join("of-a-killed-agent")] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        let aside = aside(&build).unwrap().unwrap();
+        assert!(!build.exists() && aside.join("deep/er").is_dir());
+        assert!(
+            aside
+                .file_name()
+                .unwrap()
+                .to_string_lossy()
+                .starts_with(DOOMED)
+        );
+        assert!(left.join("of-a-killed-agent").is_dir());
+        clear(&build).unwrap();
+        std::fs::create_dir_all(build.join("deep")).unwrap();
+        clear(&build).unwrap();
+        assert!(!build.exists());
+        // Several may remove the same.
+        let removals = [(); 4].map(|()| {
+            let dir = dir.clone();
+            std::thread::spawn(move || build::remove(&dir))
+        });
+        let _ = removals.map(|removal| removal.join().unwrap());
+        build::remove(&dir).unwrap();
+        assert!(!dir.exists());
+    }
 }

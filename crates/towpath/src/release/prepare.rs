@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::collect;
 use super::effect::builds;
 use super::planner::Result;
 use super::version::Seed;
@@ -107,7 +108,7 @@ fn prepare_archive(world: &World, tree: Digest, source: Source) -> Result<Prepar
 fn unpack(world: &World, tree: Digest, root: &Path) -> Result<String> {
     let what = "the source";
     if !build::is_built(root) {
-        build::remove(root)
+        collect::clear(root)
             .map_err(|error| unpackable(&build::Error::Io(root.to_owned(), error), what))?;
         let path = world.blobs.path(tree);
         let file = std::fs::File::open(&path)
@@ -168,6 +169,6 @@ pub fn discard(plan: &Plan) {
 pub(super) fn remove_unbuilt(root: &Path) {
     if !build::is_built(root) {
         // What is left of it is in nobody's way, and is removed with the next that comes there.
-        let _ = build::remove(root);
+        let _ = collect::clear(root);
     }
 }

@@ -13,6 +13,7 @@ use crate::build::{self, Cache};
 use crate::config::{Config, Service};
 use crate::diagnostic::Diagnostic;
 use crate::id::{Digest, InstanceId};
+use crate::release::collect;
 use crate::release::record::{Record, is_files, platform};
 use crate::release::version::shell;
 use crate::release::world::state_trouble;
@@ -174,7 +175,7 @@ pub(super) async fn undo_build(world: &World, run: &OpenRun, name: &str) -> Resu
     blocking(move || {
         if !build::is_built(&version.root) {
             // What is left of it counts for nothing, and goes before the next build there.
-            let _ = build::remove(&version.root);
+            let _ = collect::clear(&version.root);
         }
         Ok(())
     })
@@ -304,7 +305,7 @@ pub(in crate::release) fn unpack(
     if build::is_built(root) {
         return Ok(());
     }
-    build::remove(root).map_err(|error| build::Error::Io(root.to_owned(), error))?;
+    collect::clear(root).map_err(|error| build::Error::Io(root.to_owned(), error))?;
     std::fs::create_dir_all(root).map_err(|error| build::Error::Io(root.to_owned(), error))?;
     let files = artifacts.iter().filter(|(name, _)| is_files(name));
     for (_, digest) in files {
