@@ -21,7 +21,7 @@ WSTEST := target/wstest
 # Without those that only measure how long much data takes, and compression; `make tls CASES='"*"'` for all of them.
 CASES ?= '1.*' '2.*' '3.*' '4.*' '5.*' '6.*' '7.*' '10.*'
 
-.PHONY: help try test databases lint kill figures bench servers containers tls setup need clean
+.PHONY: help try test databases lint kill rollbacks figures bench servers containers tls setup need clean
 
 help:
 	@echo "make try     rehearse FlowScope: local, staging, production, and back, under load"
@@ -29,6 +29,7 @@ help:
 	@echo "make databases install PostgreSQL and Redis for the tests (Debian, as root)"
 	@echo "make lint    format and lints"
 	@echo "make kill    slow: kill the agent at every point of every step, and the next one too"
+	@echo "make rollbacks slow: ten roll-backs of FlowScope on PostgreSQL under load, and every planted fault"
 	@echo "make figures run the tests that count, and show their counts"
 	@echo "make bench   slow: the gateway beside others, in one run"
 	@echo "make tls     slow: https beside an issuer, load, browsers and WebSocket suites of others"
@@ -71,6 +72,11 @@ lint: need
 kill: need
 	cargo build --locked -p tow --examples
 	TOWPATH_KILL_ALL=1 cargo test --locked -p tow --test suite -- --nocapture kill:: crash:: cut::
+
+# Each round is a promotion and a way back. The planted faults show that each of the zeros can be something else.
+rollbacks: need databases
+	cargo build --locked --release -p tow
+	./target/release/tow -C systems/flowscope rehearse --skip-local --rounds 10 --requests 4000 --writes 1000 --prove
 
 # The counts that the tests print, each zero with its denominator; of tests that fail, everything.
 figures: need

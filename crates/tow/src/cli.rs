@@ -389,6 +389,9 @@ pub mod commands {
         /// Acknowledged writes at least; by default as declared in `[rehearse]`.
         #[arg(long)]
         pub writes: Option<u64>,
+        /// The next version in and back so often, one after the other, each time with so many requests and writes.
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        pub rounds: u32,
         /// Folder to work in, which must not exist; by default a temporary one.
         #[arg(long, value_name = "DIR")]
         pub scratch: Option<PathBuf>,

@@ -60,6 +60,7 @@ fn version(run: u64) -> Version {
         instances: Vec::new(),
         seed: None,
         images: BTreeMap::new(),
+        purpose: towpath::config::Purpose::Real,
     }
 }
 

@@ -164,6 +164,7 @@ fn version(run: u64) -> Version {
         instances: Vec::new(),
         seed: None,
         images: std::collections::BTreeMap::new(),
+        purpose: towpath::config::Purpose::Real,
     }
 }
 

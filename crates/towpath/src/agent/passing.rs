@@ -73,7 +73,8 @@ async fn take_down(agent: &Agent) {
 /// Whether nothing runs, and nothing is under way.
 fn is_down(world: &World) -> bool {
     world.environment().is_ok_and(|now| {
-        now.open.is_none() && now.live.is_none() && now.warm.is_none() && now.gateway.is_none()
+        let of_versions = now.live.is_none() && now.warm.is_none() && now.gateway.is_none();
+        now.open.is_none() && of_versions && now.provided.is_empty()
     })
 }
 

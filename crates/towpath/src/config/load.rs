@@ -1,7 +1,9 @@
 //! Declared load, and the versions of a rehearsal.
 
 use super::sheet::Reader;
-use super::{Rehearse, SignIn, Traffic, TrafficRequest, TrafficWrite, TrafficZero, Version};
+use super::{
+    Rehearse, ResourceKind, SignIn, Traffic, TrafficRequest, TrafficWrite, TrafficZero, Version,
+};
 use crate::diagnostic::Diagnostic;
 
 /// The load of a rehearsal, if it is declared.
@@ -121,6 +123,10 @@ pub(super) fn rehearse(reader: &Reader<'_>) -> Option<Rehearse> {
         broken: version(&reader.at("broken")),
         requests: reader.at("requests").integer(20_000).into(),
         writes: reader.at("writes").integer(5_000).into(),
+        without_postgres: reader
+            .at("without_postgres")
+            .text()
+            .map(|_| ResourceKind::Sqlite),
     })
 }
 

@@ -12,6 +12,7 @@ mod names;
 mod order;
 mod output;
 mod probe;
+mod purpose;
 mod resource;
 mod service;
 mod sheet;
@@ -27,6 +28,7 @@ use crate::manifest::value::Value;
 use crate::manifest::{LOCAL, Manifest, keys};
 
 use names::Names;
+pub use purpose::Purpose;
 use service::Draft;
 pub use sheet::{Explained, Origin};
 use sheet::{Reader, Sheet};
@@ -38,6 +40,18 @@ pub use types::*;
 /// # Errors
 /// An environment that is not there, and everything that is wrong with what the manifest says for it.
 pub fn resolve(manifest: &Manifest, environment: &str) -> Result<Config, Report> {
+    resolve_for(manifest, environment, Purpose::Real)
+}
+
+/// What a manifest means in an environment, or in a rehearsal of it.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_for(
+    manifest: &Manifest,
+    environment: &str,
+    purpose: Purpose,
+) -> Result<Config, Report> {
     if let Some(diagnostic) = unknown_environment(manifest, environment) {
         return Err(Report::new(
             manifest.name(),
@@ -45,7 +59,10 @@ pub fn resolve(manifest: &Manifest, environment: &str) -> Result<Config, Report>
             vec![diagnostic],
         ));
     }
-    let sheet = Sheet::new(manifest, environment);
+    let sheet = Sheet {
+        purpose,
+        ..Sheet::new(manifest, environment)
+    };
     let config = read(&sheet);
     let diagnostics = sheet.diagnostics.into_inner();
     match diagnostics.is_empty() {
@@ -107,11 +124,12 @@ fn unknown_environment(manifest: &Manifest, environment: &str) -> Option<Diagnos
 
 fn read(sheet: &Sheet<'_>) -> Config {
     let manifest = sheet.manifest;
-    let merged = merge::merge(
+    let mut merged = merge::merge(
         manifest.root(),
         manifest.environment(sheet.environment),
         &keys::ENVIRONMENT,
     );
+    purpose::lay(&mut merged, sheet.purpose);
     audit_both(sheet, &merged);
     let root = Reader::root(sheet, &merged);
     let app = root.at("app").text().unwrap_or_default().to_owned();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::Purpose;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::manifest::Manifest;
 use crate::manifest::form;
@@ -69,6 +70,7 @@ impl fmt::Display for Origin {
 pub(super) struct Sheet<'a> {
     pub manifest: &'a Manifest,
     pub environment: &'a str,
+    pub purpose: Purpose,
     pub explained: RefCell<Vec<Explained>>,
     pub diagnostics: RefCell<Vec<Diagnostic>>,
 }
@@ -78,6 +80,7 @@ impl<'a> Sheet<'a> {
         Self {
             manifest,
             environment,
+            purpose: Purpose::Real,
             explained: RefCell::default(),
             diagnostics: RefCell::default(),
         }

@@ -484,6 +484,9 @@ pub struct Rehearse {
     pub requests: u64,
     /// Acknowledged writes at least.
     pub writes: u64,
+    /// What a PostgreSQL is rehearsed as where the machine has none; without it that is an error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub without_postgres: Option<ResourceKind>,
 }
 
 /// Which source a rehearsal deploys.

@@ -608,6 +608,14 @@ const REHEARSE: Shape = Shape::Table(&keys(&[
         },
         "acknowledged writes at least",
     ),
+    field(
+        "without_postgres",
+        Shape::Choice {
+            now: &["sqlite"],
+            later: &[],
+        },
+        "what a PostgreSQL is rehearsed as where the machine has none",
+    ),
 ]));
 
 const VERSION: Shape = Shape::Short {

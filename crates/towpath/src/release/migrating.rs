@@ -53,6 +53,7 @@ fn version(world: &World, now: &Environment, tree: Option<Tree>) -> Result<Versi
             instances: Vec::new(),
             seed: None,
             images: std::collections::BTreeMap::new(),
+            purpose: world.purpose(),
         }),
         (None, Some(live)) => Ok(Version {
             instances: Vec::new(),

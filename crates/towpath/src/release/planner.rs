@@ -14,7 +14,7 @@ use super::{
     toolchain,
 };
 use crate::build::Source;
-use crate::config::{Config, Role};
+use crate::config::{Config, Purpose, Role};
 use crate::diagnostic::{Diagnostic, Report};
 use crate::id::{Digest, InstanceId, ReleaseId, RunId};
 use crate::supervise::free_port;
@@ -83,10 +83,10 @@ pub enum Bring {
 pub(super) type Result<T> = std::result::Result<T, Refusal>;
 
 /// What the manifest means here. A release was checked against its tree when it was made.
-fn resolve(world: &World, prepared: &Prepared) -> Result<Config> {
+fn resolve(world: &World, prepared: &Prepared, purpose: Purpose) -> Result<Config> {
     let here = world.environment.as_str();
     let config = Manifest::parse("tow.toml", &prepared.manifest).and_then(|manifest| {
-        let config = config::resolve(&manifest, here)?;
+        let config = config::resolve_for(&manifest, here, purpose)?;
         let report = match prepared.release {
             None => config::check_tree(&manifest, &[here], &prepared.root),
             Some(_) => Report::default(),
@@ -129,7 +129,8 @@ fn plan(
     prepared: Prepared,
     order: Order<'_>,
 ) -> Result<Plan> {
-    let config = resolve(world, &prepared)?;
+    let purpose = world.purpose();
+    let config = resolve(world, &prepared, purpose)?;
     admit(world, now, &config, operation)?;
     let containers = containers(&config, prepared.dev);
     let serving = serving(world, now, operation, &prepared)?;
@@ -166,6 +167,7 @@ fn plan(
         instances: instances(world, &config, run, &mut taken)?,
         seed: prepared.seed,
         images: BTreeMap::new(),
+        purpose,
     };
     let turn = steps_of_turn(world, now, &config, &new, keeps)?;
     let changes = needs.changes.clone();

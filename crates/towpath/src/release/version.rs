@@ -10,7 +10,7 @@ use towpath_shim::protocol::{Policy, Restart, Stop, User};
 use super::resources;
 use crate::build::Source;
 use crate::config::{
-    self, Config, Container, Part, Probe, Resource, RestartPolicy, Role, Service, Template,
+    self, Config, Container, Part, Probe, Purpose, Resource, RestartPolicy, Role, Service, Template,
 };
 use crate::container::{self, Published};
 use crate::diagnostic::Diagnostic;
@@ -53,6 +53,9 @@ pub struct Version {
     /// Ids of the images of its containers, by service, as the engine of this machine knows them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub images: BTreeMap<String, String>,
+    /// What its manifest is read for.
+    #[serde(default, skip_serializing_if = "Purpose::is_real")]
+    pub purpose: Purpose,
 }
 
 /// What a release is built from.
@@ -83,7 +86,8 @@ impl Version {
     /// When it does not resolve; planning has made sure that it does.
     pub fn config(&self, environment: &str) -> Result<Config, Diagnostic> {
         let parsed = Manifest::parse("tow.toml", &self.manifest);
-        let resolved = parsed.and_then(|manifest| config::resolve(&manifest, environment));
+        let resolved =
+            parsed.and_then(|manifest| config::resolve_for(&manifest, environment, self.purpose));
         resolved.map_err(|report| {
             Diagnostic::error(
                 "manifest::invalid",

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use towpath_shim::protocol::User;
 
 use super::{Environment, Illegal, SigningKey};
+use crate::config::Purpose;
 use crate::diagnostic::Diagnostic;
+use crate::resource::postgres::binaries;
 use crate::state::{Blobs, Entry, Error, Row, Store};
 use crate::supervise::Supervisor;
 
@@ -34,7 +36,7 @@ pub struct World {
     pub user: Option<User>,
     /// The build of this program.
     pub version: String,
-    /// Whether this is a rehearsal: it takes planted faults, and no address that was declared.
+    /// Whether this is a rehearsal: it takes planted faults, and no address that was declared, its own or a resource's.
     pub rehearsal: bool,
     /// The journal as far as it was folded: its last row's number, and what came of it.
     pub folded: Mutex<(i64, Environment)>,
@@ -91,6 +93,16 @@ impl World {
     #[must_use]
     pub fn builder(&self) -> Option<User> {
         self.user.filter(|_| !self.rehearsal)
+    }
+
+    /// What manifests are read for here. Blocking.
+    #[must_use]
+    pub fn purpose(&self) -> Purpose {
+        match self.rehearsal {
+            false => Purpose::Real,
+            true if binaries::find(None).is_some() => Purpose::Rehearsal,
+            true => Purpose::RehearsalWithoutPostgres,
+        }
     }
 
     /// The state directory.

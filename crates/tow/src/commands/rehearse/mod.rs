@@ -6,8 +6,10 @@
 //! answered, every acknowledged write is found once, every number the application counts itself is
 //! zero, the way back took less than a second, and the broken version was refused.
 
+mod databases;
 mod report;
 mod round;
+mod rounds;
 mod scratch;
 mod servers;
 mod stage;
@@ -117,6 +119,10 @@ async fn perform(
     let fault = arguments.sabotage.as_deref().and_then(Fault::named);
     report.round = Some(round::round(stage, Some(scratch), fault, goal, &mut report.steps).await?);
     report.sabotage = arguments.sabotage.clone();
+    for _ in 1..arguments.rounds {
+        let round = round::round(stage, None, fault, goal, &mut report.steps).await?;
+        report.more.push(round);
+    }
     if arguments.prove {
         for fault in Fault::all() {
             let round = round::round(stage, None, Some(fault), PROOF, &mut report.steps).await?;

@@ -3,12 +3,14 @@
 use serde::{Serialize, Serializer};
 use towpath::load::{ReadBack, Report as LoadReport, Zero};
 
+use super::databases::{self, Database};
 use super::round::Fault;
+use super::rounds;
 use super::servers::Host;
 use crate::{render, times};
 
 /// The way back must be shorter, milliseconds.
-const WAY_BACK: u64 = 1_000;
+pub const WAY_BACK: u64 = 1_000;
 
 /// Something that was done in an environment.
 #[derive(Debug, Clone, Serialize)]
@@ -135,10 +137,14 @@ pub struct Report {
     pub passed: bool,
     /// Environments that were on servers.
     pub hosts: Vec<Host>,
+    /// What the environments ran on.
+    pub databases: Vec<Database>,
     /// What was done, in order.
     pub steps: Vec<StepDone>,
     /// The round that counts.
     pub round: Option<Round>,
+    /// The same again, as often as was asked for.
+    pub more: Vec<Round>,
     /// The fault that was asked for.
     pub sabotage: Option<String>,
     /// Rounds with a fault planted, each of which must have found it.
@@ -150,7 +156,7 @@ impl Report {
     /// Decides whether it passed, and why not.
     pub fn judge(&mut self) {
         let mut problems = Vec::new();
-        if let Some(round) = &self.round {
+        for round in self.rounds() {
             problems.extend(round.problems());
             if round.rollback_ms >= WAY_BACK {
                 problems.push(format!("the way back took {} ms", round.rollback_ms));
@@ -172,13 +178,24 @@ impl Report {
         self.problems = problems;
     }
 
+    /// Those that have to pass.
+    fn rounds(&self) -> impl Iterator<Item = &Round> {
+        self.round.iter().chain(&self.more)
+    }
+
     /// For people.
     pub fn render(&self) -> String {
         let mut parts = Vec::new();
+        if !self.databases.is_empty() {
+            parts.push(databases::render(&self.databases));
+        }
         if let Some(round) = &self.round {
             parts.push(counts(round));
             parts.push(plot(&round.load));
             parts.extend(details(round));
+        }
+        if !self.more.is_empty() {
+            parts.push(rounds::render(&self.rounds().collect::<Vec<_>>()));
         }
         if !self.faults.is_empty() {
             parts.push(faults(&self.faults));
@@ -215,7 +232,9 @@ impl Serialize for Report {
             "zeros": round.map(|round| &round.zeros),
             "rollback_ms": round.map(|round| round.rollback_ms),
             "refused": round.map(|round| &round.refused),
+            "rounds": self.rounds().collect::<Vec<_>>(),
             "hosts": self.hosts,
+            "databases": self.databases,
             "steps": self.steps,
             "faults": self.faults,
         });

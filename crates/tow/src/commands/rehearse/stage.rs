@@ -15,6 +15,7 @@ use towpath::id::{Digest, ReleaseId, token};
 use towpath::link;
 use towpath::release::Sabotage;
 
+use super::databases;
 use super::report::{Report, StepDone};
 use super::scratch::Scratch;
 use super::servers::{Host, Way};
@@ -135,6 +136,7 @@ impl Stage {
         };
         self.must(&self.local, what, "run the source tree", report)
             .await?;
+        self.look(&self.local, report).await?;
         self.must(&self.local, What::Down, "stop it", report)
             .await?;
         let client = connect::agent(&self.local).await?;
@@ -145,6 +147,7 @@ impl Stage {
     /// Brings the first version all the way.
     pub async fn first(&self, report: &mut Report) -> Result<(), Trouble> {
         self.deploy("deploy the first version", report).await?;
+        self.look(&self.staging, report).await?;
         let begun = Instant::now();
         let (release, client) = self.carry().await?;
         let course = run(
@@ -161,7 +164,16 @@ impl Stage {
             begun,
             course,
             &mut report.steps,
-        )
+        )?;
+        self.look(&self.production, report).await
+    }
+
+    /// Notes which databases an environment is on.
+    async fn look(&self, place: &Place, report: &mut Report) -> Result<(), Trouble> {
+        let found = databases::of(place, &self.status(place).await?);
+        found.iter().for_each(|one| out::note(one.line()));
+        report.databases.extend(found);
+        Ok(())
     }
 
     /// Brings the next version into staging.
@@ -262,11 +274,7 @@ impl Stage {
 
     /// Where an environment's gateway listens, on its machine.
     async fn address(&self, place: &Place) -> Result<SocketAddr, Trouble> {
-        let client = connect::agent(place).await?;
-        let status: Status = client
-            .get("/v1/status")
-            .await
-            .map_err(ClientError::into_trouble)?;
+        let status = self.status(place).await?;
         let address = status.listen.and_then(|listen| listen.parse().ok());
         address.ok_or_else(|| {
             let text = format!("{} has no gateway", place.environment);
@@ -275,6 +283,12 @@ impl Stage {
                 diagnostic: Diagnostic::error("rehearse::no-gateway", text),
             }
         })
+    }
+
+    async fn status(&self, place: &Place) -> Result<Status, Trouble> {
+        let client = connect::agent(place).await?;
+        let status = client.get("/v1/status").await;
+        status.map_err(ClientError::into_trouble)
     }
 
     /// Stops everything that was started; says what is left where that could not be done.

@@ -11,9 +11,8 @@ use crate::diagnostic::Diagnostic;
 use crate::id::{InstanceId, RunId};
 use crate::release::resources::folder;
 use crate::release::trouble::ending;
-use crate::release::{OpenRun, Operation, Presence, Side, Version, World, database};
+use crate::release::{OpenRun, Operation, Presence, Side, World, database};
 use crate::resource::postgres;
-use crate::resource::sqlite::Place;
 use crate::supervise::tail;
 
 /// Where a run's backup of a resource lies.
@@ -27,7 +26,7 @@ fn path(world: &World, run: RunId, resource: &str, kind: &str) -> PathBuf {
 }
 
 /// As [`backup_path`], for a dump of PostgreSQL.
-fn dump_path(world: &World, run: RunId, resource: &str) -> PathBuf {
+pub(super) fn dump_path(world: &World, run: RunId, resource: &str) -> PathBuf {
     path(world, run, resource, "dump")
 }
 
@@ -146,20 +145,51 @@ async fn dump_to(world: &World, name: &str, resource: &Resource, beside: &Path) 
         Ok([dump, list])
     });
     for command in commands.await? {
-        let process = crate::release::resources::once(name, &id, command, None);
-        let ended = world.supervisor.run_once(&process).await;
-        let log = world.supervisor.places().log(name, &id);
-        let ended = ended.map_err(|error| trouble(name, &error))?;
-        let stopped = world.supervisor.stop(&id, None).await;
-        stopped.map_err(|error| trouble(name, &error))?;
-        let exit = ended.last_exit.as_ref();
-        if exit.and_then(|exit| exit.code) != Some(0) {
-            let why = format!("`{}` {}", process.argv[0], ending(exit));
-            let lines = tail(&log, 10).join("\n");
-            return Err(trouble(name, &why).note(format!("its last lines:\n{lines}")));
-        }
+        let ended = ends_well(world, name, &id, command).await;
+        ended.map_err(|why| {
+            let told = trouble(name, &why.text);
+            why.tail.into_iter().fold(told, Diagnostic::note)
+        })?;
     }
     Ok(())
+}
+
+/// Why a database's own program did not do what it was to do.
+pub(super) struct Ended {
+    /// In words.
+    pub text: String,
+    /// What it said last.
+    pub tail: Option<String>,
+}
+
+impl From<crate::supervise::Error> for Ended {
+    fn from(error: crate::supervise::Error) -> Ended {
+        Ended {
+            text: error.to_string(),
+            tail: None,
+        }
+    }
+}
+
+/// Runs one of a database's own programs to its end, under a shim.
+pub(super) async fn ends_well(
+    world: &World,
+    name: &str,
+    id: &InstanceId,
+    command: crate::resource::Command,
+) -> std::result::Result<(), Ended> {
+    let process = crate::release::resources::once(name, id, command, None);
+    let ended = world.supervisor.run_once(&process).await?;
+    let log = world.supervisor.places().log(name, id);
+    world.supervisor.stop(id, None).await?;
+    let exit = ended.last_exit.as_ref();
+    match exit.and_then(|exit| exit.code) {
+        Some(0) => Ok(()),
+        _ => Err(Ended {
+            text: format!("`{}` {}", process.argv[0], ending(exit)),
+            tail: Some(format!("its last lines:\n{}", tail(&log, 10).join("\n"))),
+        }),
+    }
 }
 
 pub(super) fn probe_backup(world: &World, run: &OpenRun, resource: &str) -> Presence {
@@ -205,34 +235,4 @@ pub(super) async fn undo_backup(world: &World, run: &OpenRun, resource: &str) ->
         }
     }
     Ok(())
-}
-
-/// The planted loss: the backups of `run` in the place of the databases, under whoever has them open.
-pub(super) async fn put_back(world: &World, version: &Version) -> Result<()> {
-    let (state, run) = (world.state(), version.run);
-    let config = version.config(&world.environment)?;
-    let failed = |error: &dyn std::fmt::Display| {
-        let text = format!("the fault could not be planted: {error}");
-        Diagnostic::error("rehearse::put-back", text)
-    };
-    let restored = blocking(move || {
-        let backups = std::fs::read_dir(state.join("backups")).map_err(|error| failed(&error))?;
-        let mut restored = 0;
-        for path in backups.flatten().map(|entry| entry.path()) {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let resource = name.strip_prefix(&format!("{run}-"));
-            if let Some(resource) = resource.and_then(|name| name.strip_suffix(".db")) {
-                let found = config.resources.get(resource);
-                let file = found.and_then(|found| found.file.as_deref());
-                let live = Place::new(&state, resource, file);
-                backup::restore_sqlite(&path, &live).map_err(|error| failed(&error))?;
-                restored += 1;
-            }
-        }
-        match restored {
-            0 => Err(failed(&format!("there is no backup of {run}"))),
-            _ => Ok(json!({ "restored": restored })),
-        }
-    });
-    restored.await.map(drop)
 }

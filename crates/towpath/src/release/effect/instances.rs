@@ -224,7 +224,7 @@ pub(super) async fn retire(world: &World, run: &OpenRun, side: Side) -> Result<V
     }
     stop(world, &ids).await?;
     if run.plan.sabotage == Some(Sabotage::PutBack) {
-        super::backups::put_back(world, &version(run, side)?).await?;
+        super::put_back::put_back(world, &version(run, side)?).await?;
     }
     Ok(json!({ "instances": ids.len() }))
 }

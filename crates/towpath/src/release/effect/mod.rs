@@ -6,6 +6,7 @@ pub(in crate::release) mod images;
 mod instances;
 pub(in crate::release) mod migrations;
 mod provide;
+mod put_back;
 mod traffic;
 
 use serde_json::Value;

@@ -58,6 +58,42 @@ pub fn restore(program: &Path, url: &str, file: &Path) -> Command {
     command
 }
 
+/// Writes what is in the dump at `file` to `to`, as SQL.
+#[must_use]
+pub fn script(program: &Path, file: &Path, to: &Path) -> Command {
+    let arguments = vec![
+        format!("--file={}", to.display()),
+        file.display().to_string(),
+    ];
+    command(program, arguments, file)
+}
+
+/// Takes away everything that `role` has in the database at `url`, and runs the script at `file` there, in one
+/// transaction.
+#[must_use]
+pub fn replay(psql: &Path, url: &str, role: &str, file: &Path) -> Command {
+    let (place, password) = super::without_password(url);
+    let drop = format!("DROP OWNED BY {} CASCADE", super::roles::quoted(role));
+    let mut command = command(
+        psql,
+        vec![
+            "--no-psqlrc".to_owned(),
+            "--quiet".to_owned(),
+            "--no-password".to_owned(),
+            "--set=ON_ERROR_STOP=1".to_owned(),
+            "--single-transaction".to_owned(),
+            format!("--dbname={place}"),
+            format!("--command={drop}"),
+            format!("--file={}", file.display()),
+        ],
+        file,
+    );
+    command
+        .env
+        .extend(password.map(|password| ("PGPASSWORD".to_owned(), password)));
+    command
+}
+
 fn command(program: &Path, arguments: Vec<String>, file: &Path) -> Command {
     let folder: PathBuf = file.parent().unwrap_or(file).to_owned();
     let mut env = environment(&folder);
