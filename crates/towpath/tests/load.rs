@@ -389,6 +389,22 @@ async fn a_stall_shows_in_the_latency_of_those_that_were_due() {
 }
 
 #[tokio::test]
+async fn some_writes_come_slowly_where_there_are_connections_for_it() {
+    for (connections, some) in [(8, true), (7, false)] {
+        let server = Server::start(Faults::default()).await;
+        let traffic = Traffic {
+            rate: 200,
+            connections,
+            ..traffic()
+        };
+        let report = run(&server, &traffic, 300, 0).await;
+        let halves = server.seen.lock().unwrap().halves;
+        assert_eq!(halves > 0, some, "{halves} with {connections} connections");
+        assert_eq!(report.requests.failed, 0, "{:?}", report.requests.failures);
+    }
+}
+
+#[tokio::test]
 async fn refused_connections_fail_at_once_and_work_again_afterwards() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();

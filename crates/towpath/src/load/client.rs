@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request};
 
 use super::connection::{Answer, Connection, Fault, Mark};
 use super::report::{FailureKind, Resent};
+use super::sent::Sent;
 use super::{Error, Token};
 
 /// Time from sending a request to the end of its answer.
@@ -32,6 +32,8 @@ pub(super) struct Ask<'a> {
     pub(super) body: Bytes,
     /// Whether it opens a connection of its own and closes it.
     pub(super) fresh: bool,
+    /// Whether it takes its time over the body.
+    pub(super) slow: bool,
 }
 
 /// A client with at most one kept connection.
@@ -59,10 +61,7 @@ impl Target {
     }
 
     /// The request; an error when its path is none.
-    pub(super) fn request(
-        &self,
-        ask: &Ask<'_>,
-    ) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
+    pub(super) fn request(&self, ask: &Ask<'_>) -> Result<Request<Sent>, hyper::http::Error> {
         let mut request = Request::builder()
             .method(&ask.method)
             .uri(ask.path)
@@ -76,7 +75,7 @@ impl Target {
         if ask.fresh {
             request = request.header(header::CONNECTION, "close");
         }
-        request.body(Full::new(ask.body.clone()))
+        request.body(Sent::new(ask.body.clone(), ask.slow))
     }
 }
 
@@ -88,6 +87,7 @@ impl<'a> Ask<'a> {
             path,
             body: Bytes::new(),
             fresh: false,
+            slow: false,
         }
     }
 }
@@ -161,7 +161,7 @@ impl Client {
         repeatable
     }
 
-    fn request(&self, ask: &Ask<'_>) -> Result<Request<Full<Bytes>>, Fault> {
+    fn request(&self, ask: &Ask<'_>) -> Result<Request<Sent>, Fault> {
         self.target
             .request(ask)
             .map_err(|error| Fault::new(FailureKind::Malformed, error.to_string()))

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::{Request, StatusCode};
@@ -19,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::report::FailureKind;
+use super::sent::Sent;
 
 /// Why a request has no whole answer.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub(super) struct Answer {
 /// A connection to the server.
 #[derive(Debug)]
 pub(super) struct Connection {
-    sender: SendRequest<Full<Bytes>>,
+    sender: SendRequest<Sent>,
     passed: Arc<Passed>,
     /// The last answer said that the server closes it.
     closing: bool,
@@ -104,7 +104,7 @@ impl Connection {
     /// Sends a request and reads its answer to the end, keeping the first `keep` bytes of the body.
     pub(super) async fn send(
         &mut self,
-        request: Request<Full<Bytes>>,
+        request: Request<Sent>,
         keep: usize,
     ) -> Result<Answer, Fault> {
         self.sender.ready().await.map_err(Fault::broken)?;

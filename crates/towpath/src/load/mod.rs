@@ -18,6 +18,7 @@ mod proof;
 mod record;
 mod report;
 mod running;
+mod sent;
 mod shape;
 mod sign_in;
 

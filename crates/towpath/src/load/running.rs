@@ -9,11 +9,12 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::client::{Client, Target};
+use super::client::{Ask, Client, Target};
 use super::connection::{Answer, Fault};
 use super::mix::{Mix, Ticket};
 use super::record::{Record, UnderWay};
 use super::report::{ConnectionKind, FailureKind, Progress, Report};
+use super::sent::{PAUSE, SlowLine};
 use super::shape::{Shape, write_id};
 use super::{EXCERPT, Error, Token, excerpt, sign_in};
 use crate::config::Traffic;
@@ -42,6 +43,7 @@ struct Shared {
     mix: Mutex<Mix>,
     record: Mutex<Record>,
     finished: Notify,
+    slow: Option<SlowLine>,
 }
 
 impl Load {
@@ -133,6 +135,7 @@ impl Shared {
             mix: Mutex::new(mix.ok_or(Error::NothingDeclared)?),
             record: Mutex::new(Record::new(shapes.iter().map(Shape::name))),
             finished: Notify::new(),
+            slow: SlowLine::new(traffic.connections),
             shapes,
         };
         shared.check()?;
@@ -169,8 +172,14 @@ impl Shared {
 
     async fn carry_out(&self, client: &mut Client, ticket: &Ticket) {
         let shape = &self.shapes[ticket.kind];
-        lock(&self.record).begin(ticket.index, self.under_way(ticket));
-        let answered = client.send(&shape.ask(ticket, &self.run), EXCERPT).await;
+        let due = self.due(ticket.index);
+        let slow = shape.is_write() && self.slow.as_ref().is_some_and(|line| line.takes(due));
+        lock(&self.record).begin(ticket.index, self.under_way(ticket, slow));
+        let ask = Ask {
+            slow,
+            ..shape.ask(ticket, &self.run)
+        };
+        let answered = client.send(&ask, EXCERPT).await;
         let fault = answered.and_then(|answer| expected(shape, &answer)).err();
         let mut record = lock(&self.record);
         record.add_resent(std::mem::take(&mut client.resent));
@@ -182,7 +191,9 @@ impl Shared {
         self.finished.notify_waiters();
     }
 
-    fn under_way(&self, ticket: &Ticket) -> UnderWay {
+    /// What a client takes over a request itself is not waited for.
+    fn under_way(&self, ticket: &Ticket, slow: bool) -> UnderWay {
+        let own = if slow { PAUSE } else { Duration::ZERO };
         UnderWay {
             kind: ticket.kind,
             connection: if ticket.fresh {
@@ -190,8 +201,8 @@ impl Shared {
             } else {
                 ConnectionKind::Kept
             },
-            due: self.due(ticket.index),
-            sent: self.start.elapsed(),
+            due: self.due(ticket.index) + own,
+            sent: self.start.elapsed() + own,
         }
     }
 

@@ -58,6 +58,7 @@ impl Shape {
             path: &self.path,
             body: body.map(Bytes::from).unwrap_or_default(),
             fresh: ticket.fresh,
+            slow: false,
         }
     }
 }

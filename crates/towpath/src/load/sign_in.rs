@@ -59,6 +59,7 @@ async fn send(target: Target, declared: &SignIn) -> Result<Token, Error> {
         path: &declared.post,
         body: Bytes::from(declared.body.clone()),
         fresh: true,
+        slow: false,
     };
     let answered = Client::new(Arc::new(target)).send(&ask, ANSWER).await;
     let answer = answered.map_err(|fault| Error::SignInUnanswered(fault.detail))?;

@@ -43,6 +43,8 @@ pub struct Seen {
     pub connections: u64,
     pub asked_to_close: u64,
     pub unauthorized: u64,
+    /// Bodies of which only a part had come at first.
+    pub halves: u64,
     pub stored: BTreeMap<String, u64>,
     /// How often each write arrived, stored or not.
     pub arrived: BTreeMap<String, u64>,
@@ -117,7 +119,7 @@ enum Reply {
 }
 
 async fn talk(mut stream: TcpStream, faults: Faults, seen: Arc<Mutex<Seen>>, gate: Arc<Gate>) {
-    while let Some(request) = Request::read(&mut stream).await {
+    while let Some(request) = Request::read(&mut stream, &seen).await {
         let stall = {
             let mut seen = seen.lock().unwrap();
             seen.requests + 1 == faults.stall_at && seen.planted.insert("stall", 1).is_none()
@@ -162,8 +164,8 @@ struct Request {
 }
 
 impl Request {
-    async fn read(stream: &mut TcpStream) -> Option<Self> {
-        let mut bytes = Vec::new();
+    async fn read(stream: &mut TcpStream, seen: &Mutex<Seen>) -> Option<Self> {
+        let mut bytes = Vec::with_capacity(4096);
         let end = loop {
             if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
                 break end + 4;
@@ -172,6 +174,8 @@ impl Request {
         };
         let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
         let length = header(&head, "content-length").map_or(0, |value| value.parse().unwrap());
+        let half = bytes.len() > end && bytes.len() < end + length;
+        seen.lock().unwrap().halves += u64::from(half);
         while bytes.len() < end + length {
             (stream.read_buf(&mut bytes).await.ok()? > 0).then_some(())?;
         }
