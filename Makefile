@@ -21,7 +21,7 @@ WSTEST := target/wstest
 # Without those that only measure how long much data takes, and compression; `make tls CASES='"*"'` for all of them.
 CASES ?= '1.*' '2.*' '3.*' '4.*' '5.*' '6.*' '7.*' '10.*'
 
-.PHONY: help try test databases lint kill rollbacks figures bench servers containers tls setup need clean
+.PHONY: help try test databases lint kill rollbacks figures bench servers containers flowstack tls setup need clean
 
 help:
 	@echo "make try     rehearse FlowScope: local, staging, production, and back, under load"
@@ -35,6 +35,7 @@ help:
 	@echo "make tls     slow: https beside an issuer, load, browsers and WebSocket suites of others"
 	@echo "make servers slow, as root: two servers on this machine, over a real sshd"
 	@echo "make containers slow, as root: services in containers, with a Docker of its own"
+	@echo "make flowstack slow, 15 GB: Flowise 2.2.8 to 3.0.13 and back under traffic; ENGINE=sqlite, postgres or both"
 	@echo "make setup   install what is missing (Debian, as root)"
 	@echo "make clean   remove what was built"
 
@@ -121,6 +122,14 @@ containers: need
 	cargo test --locked -p tow --test containers --no-run
 	unshare --net --mount sh -c 'ip link set lo up && exec \
 	  cargo test --locked --offline -p tow --test containers -- --nocapture --test-threads=1'
+
+# Says what it needs of Node 20, npm, a C++ compiler and PostgreSQL. PARTS="first upgrade" does these only; what npm has
+# fetched stays in FLOWSTACK from one time to the next.
+ENGINE ?= both
+FLOWSTACK ?= /var/tmp/tow-flowstack
+flowstack: need
+	cargo build --locked -p tow
+	lab/flowstack target $(FLOWSTACK) $(ENGINE) $(PARTS)
 
 tls: need
 	@missing=; \

@@ -476,6 +476,10 @@ fn migrations_of(world: &World, version: &Version, name: &str) -> Result<BTreeSe
     Ok(all.iter().map(|file| file.version).collect())
 }
 
+fn is_database(resource: &Resource) -> bool {
+    matches!(resource.kind, ResourceKind::Sqlite | ResourceKind::Postgres)
+}
+
 /// The schemas of the databases that the version is to find, whether or not anything runs now.
 pub(super) fn stays(world: &World, plan: &Plan) -> String {
     let config = plan
@@ -502,6 +506,9 @@ pub(super) fn stays(world: &World, plan: &Plan) -> String {
         }
     };
     let told: Vec<String> = match resources.len() {
+        0 if config.resources.values().any(is_database) => {
+            vec!["the schema is the application's own".to_owned()]
+        }
         0 => vec!["there is no database".to_owned()],
         1 => resources.keys().map(at).collect(),
         _ => resources
