@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use towpath::agent::api::{Begun, Trouble};
 use towpath::agent::{Client, ClientError};
 use towpath::diagnostic::Diagnostic;
+use towpath::release::OLD_FAILS;
 use towpath::state::{Kind, Row};
 
 use crate::place::Place;
@@ -58,9 +59,26 @@ impl Course {
     pub fn exit(&self) -> u8 {
         match self.outcome.as_str() {
             "done" | "nothing" => 0,
+            "undone" if self.is_refused() => 4,
             "undone" => 5,
             _ => 6,
         }
+    }
+
+    /// Whether it was found on copies that it must not come in: nothing was touched then.
+    fn is_refused(&self) -> bool {
+        let code = self.failure.as_ref().map(|failure| &*failure.code);
+        code == Some(OLD_FAILS)
+    }
+
+    /// Whether a foreign migrator was at work beside what serves, which was seen to bear that: nothing is put back then.
+    pub fn leaves_schema(&self) -> bool {
+        let is = |step: &StepTime, name: &str, outcome| {
+            step.step.starts_with(name) && step.outcome == outcome
+        };
+        let any = |name, outcome| self.steps.iter().any(|step| is(step, name, outcome));
+        let began = any("migrator:", "undone") || any("launch:", "undone");
+        any("rehearse", "ok") && began && !any("hold", "ok")
     }
 
     /// When a step had its result, from the run's beginning.
@@ -315,6 +333,10 @@ impl Teller {
             other => other,
         };
         self.tell(&format!("  {word:<7}{:<22}{took}", step.step));
+        let told = row.data["told"].as_array().into_iter().flatten();
+        for line in told.filter_map(Value::as_str) {
+            self.tell(&format!("         {line}"));
+        }
         self.course.steps.push(step);
     }
 

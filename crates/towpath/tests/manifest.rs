@@ -138,17 +138,9 @@ fn the_examples_of_the_design_parse() {
         Manifest::parse(name, &data(name)).expect("a manifest of the right shape");
     }
     let notes = Manifest::parse("tow.toml", &data("example-notes.toml")).expect("a manifest");
-    let refused = |environment: &str| {
-        let report = resolve(&notes, environment).expect_err("a refusal");
-        let codes: Vec<_> = report
-            .diagnostics
-            .iter()
-            .map(|d| d.code.to_string())
-            .collect();
-        (codes, report.diagnostics.len())
-    };
-    assert_eq!(refused("local"), (vec!["config::not-yet".to_owned()], 1));
-    assert_eq!(refused("staging"), (vec!["config::not-yet".to_owned()], 1));
+    for environment in ["local", "staging"] {
+        resolve(&notes, environment).expect("a configuration");
+    }
 }
 
 #[test]

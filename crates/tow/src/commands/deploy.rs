@@ -218,6 +218,14 @@ fn tell_course(act: &Act<'_>, course: &Course, serves: &str) {
         Some(failure) => {
             out::diagnostic(failure);
             match course.exit() {
+                4 => out::note(format!(
+                    "{} was refused: {environment} is as it was",
+                    course.run
+                )),
+                5 if course.leaves_schema() => out::note(format!(
+                    "{} was undone; the schema stays as it is now, and what serves works with it",
+                    course.run
+                )),
                 5 => out::note(format!(
                     "{} was undone: {environment} is as it was",
                     course.run

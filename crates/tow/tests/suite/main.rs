@@ -20,6 +20,7 @@ mod engines;
 mod failure;
 #[allow(dead_code)] // what `make tls` needs
 mod fixture;
+mod foreign;
 mod gc;
 mod https;
 mod jobs;

@@ -8,7 +8,7 @@ use crate::diagnostic::Diagnostic;
 use crate::id::InstanceId;
 use crate::release::{
     Environment, GATEWAY, OpenRun, Step, StepState, Version, World, adopt_gateway, image_id,
-    release_id, resource_instance, resume_resources, tend_gateway,
+    migrator_id, release_id, resource_instance, resume_resources, tend_gateway,
 };
 use crate::state::write_whole;
 
@@ -131,6 +131,7 @@ fn known(world: &World, now: &Environment) -> Result<BTreeSet<InstanceId>, Diagn
                 Some(InstanceId(format!("build-{service}-{}", run.plan.run)))
             }
             Step::Release { service } => Some(release_id(service, run.plan.run)),
+            Step::Migrator { resource, .. } => Some(migrator_id(resource, run.plan.run)),
             Step::Image { service } => Some(image_id(run.plan.run, service)),
             _ => None,
         }));

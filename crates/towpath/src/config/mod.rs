@@ -6,6 +6,7 @@
 //! gathered before anything is said.
 mod audit;
 mod container;
+mod foreign;
 mod load;
 mod merge;
 mod names;
@@ -148,6 +149,7 @@ fn read(sheet: &Sheet<'_>) -> Config {
         .into_iter()
         .map(|(name, draft)| (name, draft.service))
         .collect();
+    let resources = resource::read(&root, (&services, &order));
     let hosts = tls::hosts(domain.as_deref(), services.values());
     Config {
         app,
@@ -162,7 +164,7 @@ fn read(sheet: &Sheet<'_>) -> Config {
         keep,
         services,
         order,
-        resources: resource::read(&root),
+        resources,
         traffic: load::traffic(&root.at("traffic")),
         rehearse: load::rehearse(&root.at("rehearse")),
     }

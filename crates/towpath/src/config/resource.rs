@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use super::foreign::{self, Services};
 use super::sheet::Reader;
-use super::{Address, Backup, Migrate, Resource, ResourceKind};
+use super::{Address, Backup, Resource, ResourceKind};
 use crate::diagnostic::Diagnostic;
 
 /// Keys that only make sense for some kinds.
@@ -24,7 +25,7 @@ const ONLY: [(&str, &[ResourceKind]); 6] = [
     ("migrate", &[ResourceKind::Sqlite, ResourceKind::Postgres]),
 ];
 
-pub(super) fn read(root: &Reader<'_>) -> BTreeMap<String, Resource> {
+pub(super) fn read(root: &Reader<'_>, started: Services<'_>) -> BTreeMap<String, Resource> {
     let services: BTreeSet<_> = root
         .at("services")
         .entries()
@@ -35,11 +36,11 @@ pub(super) fn read(root: &Reader<'_>) -> BTreeMap<String, Resource> {
     entries
         .into_iter()
         .filter(|(name, _)| !services.contains(name))
-        .map(|(name, reader)| (name.to_owned(), resource(&reader)))
+        .map(|(name, reader)| (name.to_owned(), resource(name, &reader, started)))
         .collect()
 }
 
-fn resource(reader: &Reader<'_>) -> Resource {
+fn resource(name: &str, reader: &Reader<'_>, services: Services<'_>) -> Resource {
     let kind = match reader.at("kind").text() {
         Some("postgres") => ResourceKind::Postgres,
         Some("redis") => ResourceKind::Redis,
@@ -50,7 +51,7 @@ fn resource(reader: &Reader<'_>) -> Resource {
     let version = reader.at("version");
     let resource = Resource {
         kind,
-        migrate: migrate(&reader.at("migrate")),
+        migrate: foreign::migrate(name, &reader.at("migrate"), services),
         version: (!version.is_absent()).then(|| version.integer(0)),
         url: address(&reader.at("url"), kind),
         direct_url: address(&reader.at("direct_url"), kind),
@@ -70,16 +71,6 @@ fn resource(reader: &Reader<'_>) -> Resource {
         );
     }
     resource
-}
-
-fn migrate(reader: &Reader<'_>) -> Option<Migrate> {
-    let folder = reader.at("folder").text().map(PathBuf::from);
-    let run = reader.at("run").text().map(str::to_owned);
-    let on_start = !reader.at("on_start").is_absent() && reader.at("on_start").flag(false);
-    folder
-        .map(Migrate::Folder)
-        .or(run.map(Migrate::Run))
-        .or(on_start.then_some(Migrate::OnStart))
 }
 
 fn name(kind: ResourceKind) -> &'static str {

@@ -338,9 +338,33 @@ pub enum Backup {
 pub enum Migrate {
     /// Folder of our migrations, below the manifest's.
     Folder(PathBuf),
-    /// Shell command of a foreign migrator.
-    Run(String),
-    /// The application migrates it itself when it starts.
+    /// By a program of somebody else's.
+    Foreign(Foreign),
+}
+
+/// A program of somebody else's that brings a schema about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Foreign {
+    /// Which.
+    pub by: Migrator,
+    /// Whether the version before cannot work with what it leaves.
+    pub rewrite: bool,
+    /// Whether it is tried on a copy first.
+    pub rehearse: bool,
+}
+
+/// Who it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Migrator {
+    /// A shell command.
+    Run {
+        /// The command.
+        command: String,
+        /// The service whose folder and environment it gets.
+        service: String,
+    },
+    /// The application itself, when it starts.
     OnStart,
 }
 
@@ -381,6 +405,15 @@ impl Resource {
     pub fn migrations(&self) -> Option<&Path> {
         match &self.migrate {
             Some(Migrate::Folder(folder)) => Some(folder),
+            _ => None,
+        }
+    }
+
+    /// Who else brings the schema about, where it is not ours to.
+    #[must_use]
+    pub fn foreign(&self) -> Option<&Foreign> {
+        match &self.migrate {
+            Some(Migrate::Foreign(foreign)) => Some(foreign),
             _ => None,
         }
     }

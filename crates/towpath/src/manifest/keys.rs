@@ -458,13 +458,27 @@ const MIGRATE: Shape = Shape::Short {
     of: &Shape::Text(Form::Path),
     table: &Shape::Table(&Keys {
         fields: &[
-            field("run", text(Form::Command), "command of a foreign migrator").later(),
+            field("run", text(Form::Command), "command of a foreign migrator"),
             field(
                 "on_start",
                 Shape::Bool,
                 "the application migrates itself at start",
-            )
-            .later(),
+            ),
+            field(
+                "service",
+                text(Form::Name),
+                "whose folder and environment the command gets",
+            ),
+            field(
+                "rewrite",
+                Shape::Bool,
+                "the version before cannot work with what it leaves",
+            ),
+            field(
+                "rehearse",
+                Shape::Bool,
+                "whether it is tried on a copy first",
+            ),
         ],
         one_of: &["folder", "run", "on_start"],
     }),

@@ -17,6 +17,7 @@ mod executor;
 mod explain;
 pub mod failpoint;
 mod fold;
+mod foreign;
 mod gateway;
 mod key;
 mod migrating;
@@ -28,8 +29,10 @@ mod record;
 mod resources;
 mod run;
 mod schema;
+mod scratch;
 mod step;
 mod toolchain;
+mod trial;
 mod trouble;
 mod version;
 mod way;
@@ -40,6 +43,8 @@ pub use effect::images::image_id;
 pub use executor::{Cancel, Outcome, resume};
 pub use explain::{Explained, ExplainedStep};
 pub use fold::{Ended, Environment, Illegal, Warm, fold};
+pub use foreign::OLD_FAILS;
+pub(crate) use foreign::migrator_id;
 pub use gateway::{
     GATEWAY, adopt_gateway, certificates, gateway, gateway_client, gateway_state, keep_table,
     tend_gateway,

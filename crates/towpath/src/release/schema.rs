@@ -12,7 +12,7 @@ use super::effect::backups::backup_path;
 use super::effect::migrations::{self, Scratch};
 use super::planner::Result;
 use super::prepare::Prepared;
-use super::{Environment, Operation, Plan, Refusal, Step, Version, World, database};
+use super::{Environment, Operation, Plan, Refusal, Step, Version, World, database, foreign};
 use crate::config::{Config, Resource, ResourceKind};
 use crate::diagnostic::Diagnostic;
 use crate::id::RunId;
@@ -30,8 +30,10 @@ const LONGEST_HOLD_MS: u64 = 30_000;
 
 /// What a run does to the schemas.
 pub(super) struct Needs {
+    /// Resources whose foreign migrators are tried first.
+    pub rehearsed: Vec<String>,
     /// Backups, and the migrations behind them.
-    steps: Vec<Step>,
+    pub steps: Vec<Step>,
     /// While requests wait, or not.
     pub hold: Hold,
     /// What was seen on scratch copies.
@@ -52,16 +54,29 @@ pub(super) enum Hold {
 impl Needs {
     /// In their places around the steps of the turn; `commands` are run on the new schema.
     pub(super) fn around(self, commands: Vec<Step>, turn: Vec<Step>) -> Vec<Step> {
-        let mut steps = match self.hold {
-            Hold::Never => Vec::new(),
-            _ => vec![Step::Hold],
-        };
+        let mut steps = Vec::new();
         let rewrites = self.hold == Hold::UntilSwitch;
+        let rehearse = (!self.rehearsed.is_empty()).then_some(Step::Rehearse {
+            resources: self.rehearsed,
+        });
+        let (backups, rest): (Vec<Step>, Vec<Step>) = self
+            .steps
+            .into_iter()
+            .partition(|step| matches!(step, Step::BackUp { .. }));
+        // Its undo asks a person, should it have to, while the backups are still there. Requests do not wait for it.
+        let (first, behind) = match rewrites {
+            true => (rehearse, None),
+            false => (None, rehearse),
+        };
+        steps.extend(first);
+        if self.hold != Hold::Never {
+            steps.push(Step::Hold);
+        }
         if rewrites {
             // Nothing may write meanwhile, and nothing is in flight that could be waited for.
             steps.push(Step::StopWorkers);
         }
-        steps.extend(self.steps);
+        steps.extend(backups.into_iter().chain(behind).chain(rest));
         if self.hold == Hold::WhileApplied {
             steps.push(Step::Resume { settles: false });
         }
@@ -183,6 +198,7 @@ pub(super) fn needs(
     operation: Operation,
 ) -> Result<Needs> {
     let mut needs = Needs {
+        rehearsed: Vec::new(),
         steps: Vec::new(),
         hold: Hold::Never,
         changes: Vec::new(),
@@ -202,11 +218,15 @@ pub(super) fn needs(
             None => Vec::new(),
         };
         let resource = &config.resources[name];
-        let is_due = operation != Operation::Up || !versions.is_empty();
+        let foreign = resource.foreign();
+        let is_due = operation != Operation::Up || !versions.is_empty() || foreign.is_some();
         if is_due && resource.is_backed_up() {
             needs.steps.push(Step::BackUp {
                 resource: name.clone(),
             });
+        }
+        if let Some(foreign) = foreign {
+            foreign::plan(now, (name, resource, foreign), operation, &mut needs)?;
         }
         let Some(brought) = brought.filter(|_| !versions.is_empty()) else {
             continue;
@@ -490,8 +510,11 @@ pub(super) fn stays(world: &World, plan: &Plan) -> String {
         return "the schema is not known".to_owned();
     };
     let mut resources = config.resources.clone();
-    resources.retain(|_, resource| resource.migrations().is_some());
+    resources.retain(|_, resource| resource.migrate.is_some());
     let at = |name: &String| {
+        if let Some(foreign) = resources[name].foreign() {
+            return foreign::stays(foreign);
+        }
         if !has_database(world, name, &resources[name]) {
             return "there is no database yet".to_owned();
         }

@@ -61,6 +61,18 @@ pub enum Step {
         /// Their numbers.
         versions: Vec<u64>,
     },
+    /// Have a foreign migrator at work on copies of the databases, and the version that serves on what it leaves there.
+    Rehearse {
+        /// The resources.
+        resources: Vec<String>,
+    },
+    /// Run a foreign migrator, to its end; one that is the application itself comes with its start.
+    Migrator {
+        /// The resource.
+        resource: String,
+        /// Whether requests wait, so that nothing is lost with the backup.
+        held: bool,
+    },
     /// Run the command that comes before a service's start, to its end.
     Release {
         /// The service.
@@ -161,7 +173,7 @@ impl Step {
     /// Its class by itself; [`super::Plan::class`] knows what it is in its place.
     pub(super) fn class(&self) -> Class {
         match self {
-            Step::Ready { .. } => Class::ReadOnly,
+            Step::Ready { .. } | Step::Rehearse { .. } => Class::ReadOnly,
             Step::Gateway { .. }
             | Step::Build { .. }
             | Step::Image { .. }
@@ -169,6 +181,7 @@ impl Step {
             | Step::Provide { .. }
             | Step::BackUp { .. }
             | Step::Release { .. }
+            | Step::Migrator { held: true, .. }
             | Step::Hold
             | Step::Resume { settles: false }
             | Step::TakeBack { .. }
@@ -179,6 +192,9 @@ impl Step {
             | Step::Switch => Class::Reversible,
             Step::Migrate { .. } => {
                 Class::Loses("what was written meanwhile into the tables and columns it adds")
+            }
+            Step::Migrator { held: false, .. } => {
+                Class::Loses("the schema as it was: it stays as the migrator leaves it")
             }
             Step::Drain => {
                 Class::Loses("open streams: they were closed, and clients connect again")
@@ -208,6 +224,13 @@ impl Step {
             Step::TakeBack { .. } => "nothing to do: each is one transaction",
             Step::Baseline { .. } => "nothing to do: it is one transaction",
             Step::Release { .. } => "it is ended; what it has changed stays",
+            Step::Rehearse { .. } => "the copies are removed, and what runs on them",
+            Step::Migrator { held: true, .. } => {
+                "the backup is put back: nothing was written since"
+            }
+            Step::Migrator { held: false, .. } => {
+                "it is ended; the version before works with what it leaves, or a person is asked"
+            }
             Step::Migrate { .. } => {
                 "taken back where going up and down again left nothing behind; else the expansion stays"
             }
@@ -237,6 +260,8 @@ impl fmt::Display for Step {
             Step::Provide { resource, .. } => write!(f, "provide:{resource}"),
             Step::BackUp { resource } => write!(f, "back-up:{resource}"),
             Step::Migrate { resource, .. } => write!(f, "migrate:{resource}"),
+            Step::Rehearse { .. } => f.write_str("rehearse"),
+            Step::Migrator { resource, .. } => write!(f, "migrator:{resource}"),
             Step::Release { service } => write!(f, "release:{service}"),
             Step::Hold => f.write_str("hold"),
             Step::Resume { .. } => f.write_str("resume"),

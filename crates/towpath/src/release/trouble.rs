@@ -108,7 +108,17 @@ pub(super) fn not_ready(
     let new = run
         .new_version()
         .map_or_else(String::new, |version| version.name());
-    let mut diagnostic = headline(&new, process, why);
+    unready(&new, process, why)
+        .note(still_serving(environment, run.plan.old.as_ref()))
+        .help(format!(
+            "run `tow logs {} -e {environment}`",
+            process.service
+        ))
+}
+
+/// The same of any version, without what that means.
+pub(super) fn unready(version: &str, process: &Process, why: &NotReady) -> Diagnostic {
+    let mut diagnostic = headline(version, process, why);
     // Of one that died, or could not have its port, the answers say nothing more.
     let is_plain = why.exit.is_none() && why.taken_by.is_none();
     if let Some((question, answer, ago)) = why.last.as_ref().filter(|_| is_plain) {
@@ -130,11 +140,6 @@ pub(super) fn not_ready(
         diagnostic = diagnostic.note(format!("its last lines:\n{}", why.tail.join("\n")));
     }
     diagnostic
-        .note(still_serving(environment, run.plan.old.as_ref()))
-        .help(format!(
-            "run `tow logs {} -e {environment}`",
-            process.service
-        ))
 }
 
 fn headline(new: &str, process: &Process, why: &NotReady) -> Diagnostic {

@@ -8,6 +8,7 @@ use towpath_gateway::api;
 use towpath_shim::protocol::{Policy, Restart, Stop, User};
 
 use super::resources;
+use super::scratch::{self, Copies};
 use crate::build::Source;
 use crate::config::{
     self, Config, Container, Part, Probe, Purpose, Resource, RestartPolicy, Role, Service, Template,
@@ -124,7 +125,8 @@ impl Version {
             Diagnostic::error("jobs::unknown", text)
         })?;
         let id = InstanceId::new(name, self.run, number);
-        let process = self.once(world, &config, service, name, &id, None)?;
+        let resolved = Resolved::new(&config, &world.supervisor.places().state)?;
+        let process = self.once(world, &resolved, name, &id, None);
         let instance = Instance {
             id,
             service: name.to_owned(),
@@ -146,41 +148,48 @@ impl Version {
         name: &str,
     ) -> Result<Option<Process>, Diagnostic> {
         let config = self.config(&world.environment)?;
-        let found = config
-            .services
-            .get(name)
-            .and_then(|service| Some((service, service.release.as_ref()?)));
-        let process = found.map(|(service, command)| {
-            let id = release_id(name, self.run);
-            self.once(world, &config, service, name, &id, Some(command))
-        });
-        process.transpose()
+        let service = config.services.get(name);
+        let Some(command) = service.and_then(|service| service.release.as_ref()) else {
+            return Ok(None);
+        };
+        let id = release_id(name, self.run);
+        self.command(world, name, &id, command, &Copies::new())
+            .map(Some)
+    }
+
+    /// A command in the folder and with the environment of the service `name`, which is told of copies in the place of
+    /// their databases.
+    pub(super) fn command(
+        &self,
+        world: &World,
+        name: &str,
+        id: &InstanceId,
+        command: &str,
+        copies: &Copies,
+    ) -> Result<Process, Diagnostic> {
+        let config = self.config(&world.environment)?;
+        let resolved = Resolved::new(&config, &world.supervisor.places().state)?.with(copies);
+        Ok(self.once(world, &resolved, name, id, Some(command)))
     }
 
     /// What runs to its end, in a service's folder and environment.
     fn once(
         &self,
         world: &World,
-        config: &Config,
-        service: &Service,
+        resolved: &Resolved<'_>,
         name: &str,
         id: &InstanceId,
         command: Option<&str>,
-    ) -> Result<Process, Diagnostic> {
+    ) -> Process {
+        let service = &resolved.config.services[name];
         let instance = Instance {
             id: id.clone(),
             service: name.to_owned(),
             port: None,
         };
         let places = world.supervisor.places();
-        let process = self.process(
-            &Resolved::new(config, &places.state)?,
-            service,
-            &instance,
-            places,
-            world.user,
-        );
-        Ok(Process {
+        let process = self.process(resolved, service, &instance, places, world.user);
+        Process {
             argv: command.map_or(process.argv, shell),
             restart: Restart {
                 policy: Policy::Never,
@@ -192,7 +201,7 @@ impl Version {
             ready: None,
             alive: None,
             ..process
-        })
+        }
     }
 
     /// Runs of its jobs that have a folder here.
@@ -223,8 +232,19 @@ impl Version {
         places: &Places,
         user: Option<User>,
     ) -> Result<BTreeMap<InstanceId, Process>, Diagnostic> {
+        self.processes_on(environment, places, user, &Copies::new())
+    }
+
+    /// As [`Version::processes`], told of copies in the place of their databases.
+    pub(super) fn processes_on(
+        &self,
+        environment: &str,
+        places: &Places,
+        user: Option<User>,
+        copies: &Copies,
+    ) -> Result<BTreeMap<InstanceId, Process>, Diagnostic> {
         let config = self.config(environment)?;
-        let config = &Resolved::new(&config, &places.state)?;
+        let config = &Resolved::new(&config, &places.state)?.with(copies);
         let built = self.instances.iter().filter_map(|instance| {
             let service = config.config.services.get(&instance.service)?;
             let process = self.process(config, service, instance, places, user);
@@ -289,9 +309,9 @@ impl Version {
             env,
             user: process.user.or_else(|| has_data.then(own_user).flatten()),
             published,
-            mounts: has_data
-                .then(|| places.state.join("data"))
+            mounts: [places.state.join("data"), scratch::data(&places.state)]
                 .into_iter()
+                .filter(|folder| has_data && folder.is_dir())
                 .collect(),
             app: config.app.clone(),
             environment: config.environment.clone(),
@@ -452,10 +472,13 @@ pub(crate) fn release_id(name: &str, run: RunId) -> InstanceId {
     InstanceId(format!("release-{name}-{run}"))
 }
 
-/// As [`release_id`]; an instance's id ends with a number.
+/// As [`release_id`] or [`super::migrator_id`]; an instance's id ends with a number.
 pub(crate) fn is_release_command(id: &InstanceId) -> bool {
     let last = id.0.rsplit('-').next().unwrap_or_default();
-    id.0.starts_with("release-") && last.starts_with('d')
+    let is_once = ["release-", "migrator-"]
+        .iter()
+        .any(|word| id.0.starts_with(word));
+    is_once && last.starts_with('d')
 }
 
 /// From the end of a container's grace until it is ended by force.
@@ -481,6 +504,15 @@ impl<'a> Resolved<'a> {
         });
         let addresses = resources::addresses(state, config, refers)?;
         Ok(Resolved { config, addresses })
+    }
+
+    fn with(mut self, copies: &Copies) -> Resolved<'a> {
+        for (name, copy) in copies {
+            if let Some(address) = self.addresses.get_mut(name) {
+                address.clone_from(copy);
+            }
+        }
+        self
     }
 }
 

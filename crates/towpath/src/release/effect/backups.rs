@@ -208,6 +208,11 @@ pub(super) fn probe_backup(world: &World, run: &OpenRun, resource: &str) -> Pres
 /// Not where something may stay that it protects from: a later run collects it in its time.
 fn is_needed(run: &OpenRun, resource: &str) -> bool {
     let has_begun = |step: &str| run.steps.contains_key(&format!("{step}:{resource}"));
+    let is_launch = |step: &String| step.starts_with("launch:");
+    let starts = run.steps.contains_key("rehearse") && run.intents.iter().any(is_launch);
+    if has_begun("migrator") || starts {
+        return true;
+    }
     let stays = run.plan.operation == Operation::Migrate || run.provides(resource);
     stays && (has_begun("migrate") || has_begun("take-back") || has_begun("baseline"))
 }

@@ -116,6 +116,7 @@ async fn is_ready(world: &World, run: &OpenRun, process: &Process) -> Result<u64
     readiness
         .map(|readiness| readiness.took_ms)
         .map_err(|why| not_ready(&world.environment, run, process, &why))
+        .map_err(|trouble| super::rehearsal::after_start(world, run, trouble))
 }
 
 pub(super) async fn probe(world: &World, ids: &[InstanceId]) -> Presence {

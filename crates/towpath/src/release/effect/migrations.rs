@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::backups::backup_path;
 use super::{Result, blocking, version};
-use crate::config::{Config, ResourceKind};
+use crate::config::{Config, Resource, ResourceKind};
 use crate::diagnostic::Diagnostic;
 use crate::migrate::{self, Engine, Migration, Options, Tried};
-use crate::release::{OpenRun, Operation, Presence, Side, World, database};
+use crate::release::{OpenRun, Operation, Presence, Side, World, database, scratch};
 use crate::resource::Connection;
 use crate::resource::sqlite::Place;
 use crate::{backup, build};
@@ -102,6 +102,23 @@ pub(super) async fn migrate(
         migrate::up(&mut db, &all, Some(&versions), &options)
             .map_err(|error| trouble(&name, &error))?;
         Ok(serde_json::to_value(Migrated { versions, one_way }).unwrap_or_default())
+    })
+    .await
+}
+
+/// On a copy that something else is going to be tried on.
+pub(super) async fn up_on_copy(
+    world: &World,
+    run: &OpenRun,
+    (name, resource): (&str, &Resource),
+    versions: &[u64],
+) -> Result<()> {
+    let (_, all) = migrations(world, run, name)?;
+    let mut copy = scratch::open(world, name, resource)?;
+    let (name, versions, options) = (name.to_owned(), versions.to_vec(), options(world));
+    blocking(move || {
+        let done = migrate::up(&mut copy, &all, Some(&versions), &options);
+        done.map(drop).map_err(|error| error.diagnostic(&name))
     })
     .await
 }
@@ -236,7 +253,7 @@ fn is_run_here(world: &World, run: &OpenRun, resource: &str) -> Result<bool> {
     Ok(found.is_some_and(|found| found.kind == ResourceKind::Postgres && found.is_run()))
 }
 
-fn not_restored(resource: &str, error: &backup::Error) -> Diagnostic {
+pub(super) fn not_restored(resource: &str, error: &backup::Error) -> Diagnostic {
     let text = format!("the backup of `{resource}` could not be put back: {error}");
     Diagnostic::error("backup::not-restored", text)
         .note("requests are not let through: the version before does not fit the schema")

@@ -5,8 +5,10 @@ pub(in crate::release) mod builds;
 pub(in crate::release) mod images;
 mod instances;
 pub(in crate::release) mod migrations;
+mod migrators;
 mod provide;
 mod put_back;
+pub(in crate::release) mod rehearsal;
 mod traffic;
 
 use serde_json::Value;
@@ -46,6 +48,8 @@ impl Step {
             Step::Baseline { resource, version } => {
                 migrations::baseline(world, run, resource, *version).await
             }
+            Step::Rehearse { resources } => rehearsal::rehearse(world, run, resources).await,
+            Step::Migrator { resource, .. } => migrators::migrate(world, run, resource).await,
             Step::Release { service } => instances::release(world, run, service).await,
             Step::Launch { service } => instances::launch(world, run, service).await,
             Step::Ready { service } => instances::ready(world, run, service).await,
@@ -73,11 +77,13 @@ impl Step {
                 migrations::probe_migrations(world, run, resource, versions).await
             }
             // It runs on, or has ended: either way it is joined and not run again.
-            Step::Release { .. } => Presence::Partial,
+            Step::Release { .. } | Step::Migrator { .. } => Presence::Partial,
             Step::Launch { service } => {
                 instances::probe(world, &instances::of_service(run, service)).await
             }
-            Step::Ready { .. } | Step::Drain | Step::Hold => Presence::Absent,
+            Step::Ready { .. } | Step::Drain | Step::Hold | Step::Rehearse { .. } => {
+                Presence::Absent
+            }
             // Both bear being done again.
             Step::Resume { .. } | Step::TakeBack { .. } | Step::Baseline { .. } => {
                 Presence::Partial
@@ -111,6 +117,8 @@ impl Step {
             Step::Migrate { resource, versions } => {
                 migrations::undo_migrate(world, run, resource, versions).await
             }
+            Step::Rehearse { resources } => rehearsal::undo(world, run, resources).await,
+            Step::Migrator { resource, held } => migrators::undo(world, run, resource, *held).await,
             Step::Release { service } => instances::undo_release(world, run, service).await,
             Step::Launch { service } => instances::undo_launch(world, run, service).await,
             Step::Hold => traffic::undo_hold(world, run).await,
@@ -136,6 +144,8 @@ impl Step {
             Step::Build { .. }
                 | Step::Image { .. }
                 | Step::Release { .. }
+                | Step::Rehearse { .. }
+                | Step::Migrator { .. }
                 | Step::Ready { .. }
                 | Step::Drain
         )

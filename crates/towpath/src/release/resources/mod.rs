@@ -129,7 +129,8 @@ fn attributes(state: &std::path::Path, name: &str, resource: &Resource) -> Resul
     })
 }
 
-fn of_file(state: &std::path::Path, name: &str, resource: &Resource) -> url::Attributes {
+/// Of one that is a file, or a folder.
+pub(super) fn of_file(state: &std::path::Path, name: &str, resource: &Resource) -> url::Attributes {
     if resource.kind == ResourceKind::Storage {
         let path = folder::path(state, name).display().to_string();
         return url::Attributes::from([("path", path)]);

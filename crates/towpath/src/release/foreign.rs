@@ -1,0 +1,107 @@
+//! Foreign migrators: what a run does about them, and what a person is told of it.
+//!
+//! What such a program does is not ours to read. So it is tried on copies of the databases first (`rehearse`), and the
+//! version that serves is started on what it leaves there: where that works the migrator may be at work beside it, and
+//! where it does not the release is refused, or comes in while requests wait. There is no way back in the schema: it
+//! stays, and so do rows.
+
+use super::planner::Result;
+use super::schema::{Hold, Needs};
+use super::{Environment, Operation, Refusal, Step};
+use crate::config::{Foreign, Migrator, Resource, ResourceKind};
+use crate::diagnostic::Diagnostic;
+use crate::id::{InstanceId, RunId};
+
+/// The code of what is refused because the version that serves does not work with the new schema.
+pub const OLD_FAILS: &str = "rehearse::old-fails";
+
+/// The process of a foreign migrator on the database itself.
+pub(crate) fn migrator_id(resource: &str, run: RunId) -> InstanceId {
+    InstanceId(format!("migrator-{resource}-{run}"))
+}
+
+/// `npx prisma migrate deploy`, or the application.
+pub(super) fn by(foreign: &Foreign) -> String {
+    match &foreign.by {
+        Migrator::Run { command, .. } => format!("`{command}`"),
+        Migrator::OnStart => "the application".to_owned(),
+    }
+}
+
+/// Adds what bringing a version in does about the resource `name`.
+pub(super) fn plan(
+    now: &Environment,
+    (name, resource, foreign): (&str, &Resource, &Foreign),
+    operation: Operation,
+    needs: &mut Needs,
+) -> Result<()> {
+    let serves = now.live.is_some() && operation != Operation::Up;
+    let held = serves && foreign.rewrite;
+    if held {
+        can_be_put_back(name, resource)?;
+        needs.hold = Hold::UntilSwitch;
+    }
+    if serves && foreign.rehearse {
+        needs.rehearsed.push(name.to_owned());
+    }
+    if foreign.by != Migrator::OnStart || held {
+        needs.steps.push(Step::Migrator {
+            resource: name.to_owned(),
+            held,
+        });
+    }
+    if serves {
+        needs.changes.extend(told(name, foreign));
+    }
+    Ok(())
+}
+
+/// What a rewrite leaves is taken back by putting the backup in its place.
+fn can_be_put_back(name: &str, resource: &Resource) -> Result<()> {
+    let why = match resource.kind {
+        _ if !resource.is_backed_up() => "it is backed up by somebody else",
+        ResourceKind::Sqlite => return Ok(()),
+        ResourceKind::Postgres | ResourceKind::Redis | ResourceKind::Storage => {
+            "a backup of PostgreSQL is not put back by this version"
+        }
+    };
+    let text = format!("`{name}` could not be put back if the new version failed: {why}");
+    Err(Refusal::Refused(
+        Diagnostic::error("migrate::one-way", text)
+            .note("`rewrite = true` says that the version before does not work with what the migrator leaves")
+            .note("nothing was touched")
+            .help("split the change, so that the version before bears each part, or take the environment down for it"),
+    ))
+}
+
+/// What a person is told beforehand.
+fn told(name: &str, foreign: &Foreign) -> Vec<String> {
+    let when = match (&foreign.by, foreign.rewrite) {
+        (Migrator::Run { .. }, false) => "before the switch",
+        (Migrator::OnStart, false) => "when it starts, before the switch",
+        (Migrator::Run { .. }, true) => "while requests wait",
+        (Migrator::OnStart, true) => "when it starts, while requests wait",
+    };
+    let tried = match foreign.rehearse {
+        true => "it is tried on a copy first",
+        false => "it is not tried on a copy first (`rehearse = false`)",
+    };
+    let back = match foreign.rewrite {
+        false => {
+            "going back: the schema stays as it was left, and rows stay; nothing is taken back"
+        }
+        true => "there is no going back once it serves",
+    };
+    vec![
+        format!("{name}: {} migrates it {when}; {tried}", by(foreign)),
+        format!("{name}: {back}"),
+    ]
+}
+
+/// What going back finds.
+pub(super) fn stays(foreign: &Foreign) -> String {
+    match &foreign.by {
+        Migrator::Run { command, .. } => format!("the schema stays as `{command}` left it"),
+        Migrator::OnStart => "the schema stays as the application left it".to_owned(),
+    }
+}

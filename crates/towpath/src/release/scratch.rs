@@ -1,0 +1,123 @@
+//! Copies of an environment's databases, for trying out what must not be tried on themselves.
+//!
+//! Those of SQLite lie below `rehearsal` in the state directory, as the databases themselves lie below the state
+//! directory. There is one set of copies at a time, a run's; whoever makes one removes what another has left.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, lchown};
+use std::path::{Path, PathBuf};
+
+use super::{World, resources};
+use crate::backup;
+use crate::config::{Resource, ResourceKind};
+use crate::diagnostic::Diagnostic;
+use crate::resource::Connection;
+use crate::resource::sqlite::Place;
+use crate::resource::url::Attributes;
+
+/// Where copies of databases are, by resource: as services are told of the databases.
+pub(super) type Copies = BTreeMap<String, Attributes>;
+
+type Result<T> = std::result::Result<T, Diagnostic>;
+
+/// What stands to the copies as the state directory to the databases.
+fn root(state: &Path) -> PathBuf {
+    state.join("rehearsal")
+}
+
+/// The folder of copies that are files.
+pub(super) fn data(state: &Path) -> PathBuf {
+    root(state).join("data")
+}
+
+fn no_copy(name: &str, error: &dyn std::fmt::Display) -> Diagnostic {
+    let text = format!("no copy of `{name}` could be made: {error}");
+    Diagnostic::error("rehearse::no-copy", text)
+        .note("nothing was touched")
+        .help("see that there is room on the disk, and that nothing holds the database locked")
+}
+
+/// Copies the database of the resource `name`; says where the copy is.
+pub(super) async fn copy(world: &World, name: &str, resource: &Resource) -> Result<Attributes> {
+    match resource.kind {
+        ResourceKind::Sqlite => {
+            let (state, user, of) = (world.state(), world.user, name.to_owned());
+            let file = resource.file.clone();
+            let copied = tokio::task::spawn_blocking(move || {
+                let copied = copy_file(&state, &of, file.as_deref(), user);
+                copied.map_err(|error| no_copy(&of, &error))
+            });
+            copied.await.unwrap_or_else(|_| Err(panicked(name)))?;
+            Ok(resources::of_file(&root(&world.state()), name, resource))
+        }
+        ResourceKind::Postgres | ResourceKind::Redis | ResourceKind::Storage => {
+            Err(no_copy(name, &"there is no scratch database to copy into"))
+        }
+    }
+}
+
+fn panicked(name: &str) -> Diagnostic {
+    no_copy(name, &"it panicked; this is a bug in Towpath")
+}
+
+fn copy_file(
+    state: &Path,
+    name: &str,
+    file: Option<&str>,
+    user: Option<towpath_shim::protocol::User>,
+) -> std::result::Result<(), backup::Error> {
+    let folder = data(state);
+    // Passed through by whom the services run as, who have the folder of the copies for themselves.
+    for (path, mode) in [(root(state), 0o711), (folder.clone(), 0o700)] {
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true).mode(mode).create(&path)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))?;
+    }
+    let (from, to) = (
+        Place::new(state, name, file),
+        Place::new(&root(state), name, file).path(),
+    );
+    let own = to.parent().unwrap_or(&folder);
+    std::fs::create_dir_all(own)?;
+    if from.path().exists() {
+        backup::sqlite(&from.open()?, &to)?;
+    }
+    if let Some(user) = user {
+        for path in [&folder, own, &to] {
+            if path.exists() {
+                lchown(path, Some(user.uid), Some(user.gid))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Opens the copy of a database. Blocking.
+pub(super) fn open(world: &World, name: &str, resource: &Resource) -> Result<Connection> {
+    match resource.kind {
+        ResourceKind::Sqlite => {
+            let opened = Place::new(&root(&world.state()), name, resource.file.as_deref()).open();
+            opened
+                .map(Connection::Sqlite)
+                .map_err(|error| no_copy(name, &error))
+        }
+        ResourceKind::Postgres | ResourceKind::Redis | ResourceKind::Storage => {
+            Err(no_copy(name, &"there is no scratch database to copy into"))
+        }
+    }
+}
+
+/// Removes all copies, whoever has made them; as often as one likes.
+pub(super) async fn remove(world: &World) -> Result<()> {
+    let root = root(&world.state());
+    let gone = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(&root));
+    match gone.await {
+        Ok(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
+            let text = format!("copies that were tried on could not be removed: {error}");
+            Err(Diagnostic::error("rehearse::stays", text)
+                .note("the databases themselves are as they were")
+                .help(format!("remove `{}`", self::root(&world.state()).display())))
+        }
+        _ => Ok(()),
+    }
+}
