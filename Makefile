@@ -31,7 +31,7 @@ help:
 	@echo "make kill    slow: kill the agent at every point of every step, and the next one too"
 	@echo "make rollbacks slow: ten roll-backs of FlowScope on PostgreSQL under load, and every planted fault"
 	@echo "make figures run the tests that count, and show their counts"
-	@echo "make bench   slow: the gateway beside others, in one run"
+	@echo "make bench   slow: the gateway beside others, and migrations, each in one run"
 	@echo "make tls     slow: https beside an issuer, load, browsers and WebSocket suites of others"
 	@echo "make servers slow, as root: two servers on this machine, over a real sshd"
 	@echo "make containers slow, as root: services in containers, with a Docker of its own"
@@ -93,6 +93,7 @@ endef
 
 bench: need
 	bench/gateway
+	bench/migrate
 
 # A real sshd, sudo, and namespaces, as root on Debian; installs what it needs of them.
 servers: need

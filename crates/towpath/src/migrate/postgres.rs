@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use postgres::error::{ErrorPosition, SqlState};
-use postgres::{Client, GenericClient};
+use postgres::types::Type;
+use postgres::{Client, GenericClient, SimpleQueryMessage};
 
 use super::error::Said;
 use super::rules::{Again, again};
@@ -21,6 +22,9 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Longest wait for the end of sessions that were told to end.
 const ENDS: Duration = Duration::from_secs(10);
 
+/// Whether it is still the same.
+const TRANSACTION: &str = "SELECT pg_current_xact_id()::text";
+
 /// How much longer what runs outside of transactions waits: it stands in nobody's way meanwhile.
 const PATIENCE: u32 = 12;
 
@@ -28,7 +32,18 @@ const PATIENCE: u32 = 12;
 fn found_table(client: &mut impl GenericClient) -> Result<Option<String>, Error> {
     let sql = "SELECT quote_ident(n.nspname) || '.towpath_migrations' FROM pg_class c
         JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass('towpath_migrations')";
-    Ok(client.query_opt(sql, &[])?.map(|row| row.get(0)))
+    told(client, sql)
+}
+
+/// The first column of the last row, if there is one. What is constant is asked at once, without being prepared: each
+/// migration asks, and a server elsewhere is far.
+fn told(client: &mut impl GenericClient, sql: &str) -> Result<Option<String>, Error> {
+    let said = client.simple_query(sql)?;
+    let rows = said.iter().rev().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row.get(0).map(str::to_owned)),
+        _ => None,
+    });
+    Ok(rows.flatten())
 }
 
 fn table(client: &mut impl GenericClient) -> Result<String, Error> {
@@ -211,7 +226,12 @@ fn once(client: &mut Client, migration: &Migration, options: &Options) -> Result
             return Ok(false);
         }
         run_all(tx, version, &migration.up)?;
-        finish(tx, &table, migration, options)?;
+        // Whatever role the migration has taken on. Its beginning is after every other's.
+        let now = options.clock.wall_ms();
+        tx.batch_execute(&format!(
+            "RESET ROLE;
+            UPDATE {table} SET state = 'applied', applied_ms = greatest({now}, started_ms) WHERE version = {version}"
+        ))?;
         Ok(true)
     })
 }
@@ -225,15 +245,10 @@ fn within<T>(
     work: impl FnOnce(&mut postgres::Transaction<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let mut tx = client.transaction()?;
-    tx.batch_execute(&settings(
-        "LOCAL ",
-        &script.header,
-        options.lock_timeout,
-        options,
-    ))?;
-    let id = transaction_id(&mut tx)?;
+    let settings = settings("LOCAL ", &script.header, options.lock_timeout, options);
+    let id = told(&mut tx, &format!("{settings}; {TRANSACTION}"))?;
     let done = work(&mut tx)?;
-    if transaction_id(&mut tx)? != id {
+    if told(&mut tx, TRANSACTION)? != id {
         return Err(Error::Transaction(version));
     }
     let last = script.text.trim_end().len();
@@ -241,12 +256,6 @@ fn within<T>(
         .map_err(|error| wrong(&error, version, script, last.saturating_sub(1)..last))?;
     client.batch_execute("RESET ROLE; RESET ALL")?;
     Ok(done)
-}
-
-fn transaction_id(tx: &mut postgres::Transaction<'_>) -> Result<String, Error> {
-    Ok(tx
-        .query_one("SELECT pg_current_xact_id()::text", &[])?
-        .get(0))
 }
 
 /// `row_security` off makes an error of what the policies would silently leave out.
@@ -273,28 +282,30 @@ fn note(
     state: State,
     options: &Options,
 ) -> Result<bool, Error> {
-    let now = not_before(options.clock.wall_ms(), newest(client, table)?);
+    let now = options.clock.wall_ms();
+    let is_over = state != State::Started;
     let sql = format!(
         "INSERT INTO {table} AS t (version, name, checksum, applied_ms, kind, state, statements, started_ms)
-        VALUES ($1, $2, $3, $4, $5, $6, 0, $7)
+        SELECT $1, $2, $3, CASE WHEN $4 THEN at ELSE 0 END, $5, $6, 0, at
+            FROM (SELECT greatest($7, max(applied_ms), max(started_ms)) AS at FROM {table}) newest
         ON CONFLICT (version) DO UPDATE SET name = excluded.name, checksum = excluded.checksum,
-            applied_ms = excluded.applied_ms, kind = excluded.kind, state = excluded.state, statements = 0
-        WHERE t.state = 'started'"
+            applied_ms = excluded.applied_ms, kind = excluded.kind, state = excluded.state, statements = 0,
+            started_ms = excluded.started_ms
+        WHERE t.state = 'started' RETURNING version"
     );
-    let applied_ms = if state == State::Started { 0 } else { now };
-    let rows = client.execute(
+    let rows = client.query_typed(
         &sql,
         &[
-            &migration.version.cast_signed(),
-            &migration.name,
-            &migration.checksum(),
-            &applied_ms,
-            &migration.up.header.kind.word(),
-            &state.word(),
-            &now,
+            (&migration.version.cast_signed(), Type::INT8),
+            (&migration.name, Type::TEXT),
+            (&migration.checksum(), Type::TEXT),
+            (&is_over, Type::BOOL),
+            (&migration.up.header.kind.word(), Type::TEXT),
+            (&state.word(), Type::TEXT),
+            (&now, Type::INT8),
         ],
     )?;
-    Ok(rows == 1)
+    Ok(rows.len() == 1)
 }
 
 fn finish(

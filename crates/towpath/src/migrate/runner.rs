@@ -27,10 +27,11 @@ pub fn pending<'a>(
     migrations: &'a [Migration],
 ) -> Result<Vec<&'a Migration>, Error> {
     let have = applied(db)?;
-    let newest = migrations.iter().map(|migration| migration.version).max();
+    let files: BTreeMap<u64, &Migration> =
+        migrations.iter().map(|file| (file.version, file)).collect();
+    let newest = files.keys().next_back().copied();
     for (version, applied) in &have {
-        let file = migrations.iter().find(|file| file.version == *version);
-        match file {
+        match files.get(version) {
             Some(file) if is_edited(applied, file) => {
                 return Err(Error::Edited(*version, applied.name.clone()));
             }
@@ -64,15 +65,30 @@ pub fn up(
     only: Option<&[u64]>,
     options: &Options,
 ) -> Result<Vec<u64>, Error> {
+    let mut done = Vec::new();
+    each_up(db, migrations, only, options, |_, version| {
+        done.push(version);
+        Ok(())
+    })?;
+    Ok(done)
+}
+
+/// As [`up`], and `seen` is told after each.
+pub(super) fn each_up(
+    db: &mut Connection,
+    migrations: &[Migration],
+    only: Option<&[u64]>,
+    options: &Options,
+    mut seen: impl FnMut(&Connection, u64) -> Result<(), Error>,
+) -> Result<(), Error> {
     locked(db, options, |db| {
-        let mut done = Vec::new();
         for migration in pending(db, migrations)? {
             let is_meant = only.is_none_or(|only| only.contains(&migration.version));
             if is_meant && apply(db, migration, options)? {
-                done.push(migration.version);
+                seen(db, migration.version)?;
             }
         }
-        Ok(done)
+        Ok(())
     })
 }
 
@@ -103,8 +119,9 @@ pub fn down(
         found.push(file);
     }
     locked(db, options, |db| {
+        let have = applied(db)?;
         for migration in found {
-            if !applied(db)?.contains_key(&migration.version) {
+            if !have.contains_key(&migration.version) {
                 continue;
             }
             match db {

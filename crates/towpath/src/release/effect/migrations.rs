@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::backups::backup_path;
@@ -14,15 +13,6 @@ use crate::release::{OpenRun, Operation, Presence, Side, World, database, scratc
 use crate::resource::Connection;
 use crate::resource::sqlite::Place;
 use crate::{backup, build};
-
-/// What a migration step leaves for its undo.
-#[derive(Debug, Serialize, Deserialize)]
-struct Migrated {
-    /// Numbers applied.
-    versions: Vec<u64>,
-    /// Why they cannot be taken back; `None` when up and down again was seen to leave nothing.
-    one_way: Option<String>,
-}
 
 /// What the name of a runner's sessions is for; a recovery ends those that are left.
 const PURPOSE: &str = "migrate";
@@ -82,8 +72,8 @@ pub(in crate::release) fn options(world: &World) -> Options {
     Options::new(world.store.clock().clone())
 }
 
-/// Tries the round trip on a copy of the backup, then applies. On the backup, because it is as the
-/// database was before: so the answer is the same when a crash has repeated the step.
+/// Applies. It was tried when the run was planned, and its way back is tried when that is to be gone: while this is at
+/// work requests may wait, and they are not to wait for a trial.
 pub(super) async fn migrate(
     world: &World,
     run: &OpenRun,
@@ -92,16 +82,11 @@ pub(super) async fn migrate(
 ) -> Result<Value> {
     let (_, all) = migrations(world, run, resource)?;
     let mut db = open_of(world, run, resource)?;
-    let before = backup_path(world, run.plan.run, resource);
     let (name, versions, options) = (resource.to_owned(), versions.to_vec(), options(world));
     blocking(move || {
-        let one_way = match try_out(&before, &all, &versions, &options) {
-            Ok(tried) => tried.one_way,
-            Err(why) => Some(why),
-        };
         migrate::up(&mut db, &all, Some(&versions), &options)
             .map_err(|error| trouble(&name, &error))?;
-        Ok(serde_json::to_value(Migrated { versions, one_way }).unwrap_or_default())
+        Ok(json!({ "versions": versions }))
     })
     .await
 }
@@ -123,8 +108,9 @@ pub(super) async fn up_on_copy(
     .await
 }
 
-/// On a copy of the backup.
-pub(in crate::release) fn try_out(
+/// On a copy of the backup, because that is as the database was before: so the answer is the same when a crash has
+/// repeated the step.
+fn try_out(
     before: &Path,
     all: &[Migration],
     versions: &[u64],
@@ -198,18 +184,12 @@ pub(super) async fn undo_migrate(
     if is_run_here(world, run, resource)? && !run.provided_before.contains(resource) {
         return Ok(());
     }
-    let state = run.steps.get(&format!("migrate:{resource}"));
-    let gave = state.and_then(|state| state.gave());
-    let migrated = gave.and_then(|gave| serde_json::from_value::<Migrated>(gave.clone()).ok());
     let (_, all) = migrations(world, run, resource)?;
     let is_borne = |version: &u64| {
         let file = all.iter().find(|file| file.version == *version);
         file.is_none_or(|file| file.up.header.kind.is_borne())
     };
     let all_borne = versions.iter().all(is_borne);
-    if all_borne && migrated.is_some_and(|migrated| migrated.one_way.is_some()) {
-        return Ok(());
-    }
     let mut db = open_of(world, run, resource)?;
     let before = backup_path(world, run.plan.run, resource);
     let live = place_of(world, run, resource)?;
