@@ -87,7 +87,14 @@ pub fn check(manifest: &Manifest) -> Report {
     let mut diagnostics = Vec::new();
     for environment in manifest.environments() {
         let sheet = Sheet::new(manifest, environment);
-        read(&sheet);
+        let config = read(&sheet);
+        if config
+            .promote
+            .last()
+            .is_some_and(|last| last == environment)
+        {
+            diagnostics.extend(resource::plain(&sheet));
+        }
         diagnostics.extend(sheet.diagnostics.into_inner());
     }
     Report::new(manifest.name(), manifest.text(), diagnostics)

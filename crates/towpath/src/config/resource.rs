@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::foreign::{self, Services};
-use super::sheet::Reader;
-use super::{Address, Backup, Resource, ResourceKind};
+use super::sheet::{Reader, Sheet};
+use super::{Address, Backup, Resource, ResourceKind, merge};
 use crate::diagnostic::Diagnostic;
+use crate::manifest::keys;
 
 /// Keys that only make sense for some kinds.
 const ONLY: [(&str, &[ResourceKind]); 6] = [
@@ -170,9 +171,66 @@ fn has_password(url: &str) -> bool {
         || named
 }
 
+/// Databases at the end of the way of releases that are reached over a network, and by no TLS.
+pub(super) fn plain(sheet: &Sheet<'_>) -> Vec<Diagnostic> {
+    let manifest = sheet.manifest;
+    let own = manifest.environment(sheet.environment);
+    let merged = merge::merge(manifest.root(), own, &keys::ENVIRONMENT);
+    let entries = Reader::root(sheet, &merged).at("resources").entries();
+    let addresses = entries
+        .iter()
+        .flat_map(|(_, resource)| [resource.at("url"), resource.at("direct_url")]);
+    addresses
+        .filter_map(|address| {
+            let text = address.quiet_text()?;
+            let is_plain = text.contains("sslmode=disable") && !is_here(text);
+            let message = format!(
+                "`{}` has `sslmode=disable`, and releases end in {}",
+                address.path, sheet.environment
+            );
+            (is_plain && !has_password(text)).then(|| {
+                Diagnostic::warning("config::plain-database", message)
+                    .label(address.key.clone(), "data and passwords' proofs can be read on the way")
+                    .help("make it `sslmode=verify-full&sslrootcert=system`, or name a file of the authority's certificate")
+            })
+        })
+        .collect()
+}
+
+/// Whether the host is this machine itself.
+fn is_here(url: &str) -> bool {
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    let place = rest.split(['/', '?']).next().unwrap_or_default();
+    let host = place.rsplit_once('@').map_or(place, |(_, host)| host);
+    let host = match host.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => host,
+    };
+    host.is_empty() || ["localhost", "[::1]"].contains(&host) || host.starts_with("127.")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn this_machine_is_known_by_its_names() {
+        for url in [
+            "postgres://a@localhost/d",
+            "postgres://127.0.0.1:1/d",
+            "postgres://[::1]/d",
+            "postgres:///d",
+        ] {
+            assert!(is_here(url), "{url}");
+        }
+        for url in [
+            "postgres://a@h/d",
+            "postgres://localhost.example.com/d",
+            "postgres://[::2]:5/d",
+        ] {
+            assert!(!is_here(url), "{url}");
+        }
+    }
 
     #[test]
     fn a_password_is_found_wherever_it_stands() {

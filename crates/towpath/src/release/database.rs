@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use super::World;
-use super::resources::{self, said};
+use super::resources;
 use crate::config::{Config, Resource, ResourceKind};
 use crate::diagnostic::Diagnostic;
-use crate::resource::postgres::{self, binaries, cluster};
+use crate::resource::postgres::{self, binaries, cluster, said};
 use crate::resource::{Connection, kept, sqlite};
 
 type Result<T> = std::result::Result<T, Diagnostic>;
@@ -72,8 +72,8 @@ pub(super) fn keeper(state: &Path, name: &str, resource: &Resource) -> Result<St
 }
 
 fn connect(name: &str, url: &str, purpose: &str) -> Result<::postgres::Client> {
-    let config = postgres::target(url).map_err(|fault| unreachable(name, &fault))?;
-    postgres::connect_to(config, purpose).map_err(|error| unreachable(name, &said(&error)))
+    let target = postgres::target(url).map_err(|fault| unreachable(name, &fault))?;
+    postgres::connect_to(target, purpose).map_err(|error| unreachable(name, &said(&error)))
 }
 
 fn unreachable(name: &str, why: &str) -> Diagnostic {

@@ -2,12 +2,15 @@
 
 pub mod binaries;
 pub mod cluster;
+mod connector;
 pub mod dump;
 pub mod roles;
+mod tls;
 
 use std::time::Duration;
 
 use postgres::{Client, Config, NoTls};
+use tls::Tls;
 
 /// Longest wait for a connection.
 const CONNECTS: Duration = Duration::from_secs(10);
@@ -25,15 +28,33 @@ pub fn connect(url: &str, purpose: &str) -> Result<Client, postgres::Error> {
     config.connect(NoTls)
 }
 
+/// What a URL means to us: where to, and whether by TLS.
+#[derive(Clone)]
+pub struct Target {
+    config: Config,
+    tls: Tls,
+}
+
 /// As [`connect`], for a target that was read.
 ///
 /// # Errors
-/// When the server cannot be reached or refuses.
-pub fn connect_to(mut config: Config, purpose: &str) -> Result<Client, postgres::Error> {
-    config
+/// When the server cannot be reached or refuses; [`said`] tells why.
+pub fn connect_to(mut target: Target, purpose: &str) -> Result<Client, postgres::Error> {
+    target
+        .config
         .application_name(&format!("tow/{purpose}"))
-        .connect_timeout(CONNECTS);
-    config.connect(NoTls)
+        .connect_timeout(CONNECTS)
+        .ssl_mode(target.tls.mode);
+    target.config.connect(target.tls.connector)
+}
+
+/// What a server says, in its words, or why there is no connection; the driver's own words do not hold it.
+#[must_use]
+pub fn said(error: &postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(said) => said.message().to_owned(),
+        None => tls::why(error).unwrap_or_else(|| error.to_string()),
+    }
 }
 
 /// Parameters that PostgreSQL's own clients know and the driver does not, or that are read here.
@@ -91,11 +112,11 @@ pub fn read(url: &str) -> Result<Config, String> {
         .map_err(|_| "its URL is none of PostgreSQL".to_owned())
 }
 
-/// What a URL means to us. A connection that has to be by TLS is refused: it must not silently be a plain one.
+/// What a URL means to us. Blocking: it may name a file of certificates.
 ///
 /// # Errors
 /// What is wrong with it, without quoting it.
-pub fn target(url: &str) -> Result<Config, String> {
+pub fn target(url: &str) -> Result<Target, String> {
     let query = url.split_once('?').map_or("", |(_, query)| query);
     let mut names = query
         .split('&')
@@ -104,16 +125,10 @@ pub fn target(url: &str) -> Result<Config, String> {
     if names.any(|name| name.contains('%')) {
         return Err("the name of a parameter of its URL has a `%`".to_owned());
     }
-    let mode = query
-        .split('&')
-        .filter_map(|pair| pair.strip_prefix("sslmode="))
-        .next_back();
-    match mode {
-        None | Some("disable" | "allow" | "prefer") => read(url),
-        Some(mode) => Err(format!(
-            "its URL wants `sslmode={mode}`, and connections of Towpath's own by TLS are not carried out by this version"
-        )),
-    }
+    Ok(Target {
+        config: read(url)?,
+        tls: tls::read(url)?,
+    })
 }
 
 /// A URL for PostgreSQL's own programs without its password, and the password.
@@ -125,6 +140,7 @@ pub fn without_password(url: &str) -> (String, Option<String>) {
     let is_known =
         |name: &str| name != "password" && (SHARED.contains(&name) || OWN.contains(&name));
     let url = with_parameters(url, is_known);
+    let url = named_authorities(url);
     let (scheme, rest) = url.split_once("://").unwrap_or(("postgres", &url));
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
     let place = match place.rsplit_once('@') {
@@ -139,6 +155,17 @@ pub fn without_password(url: &str) -> (String, Option<String>) {
         false => format!("?{query}"),
     };
     (format!("{scheme}://{place}{query}"), password)
+}
+
+/// `system` is a word that only later clients know.
+fn named_authorities(url: String) -> String {
+    match (tls::parameter(&url, "sslrootcert"), tls::system()) {
+        (Some("system"), Some(file)) => url.replace(
+            "sslrootcert=system",
+            &format!("sslrootcert={}", file.display()),
+        ),
+        _ => url,
+    }
 }
 
 /// What makes a schema, a line each: what an extension brings is the extension's.
@@ -218,14 +245,44 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_has_to_be_by_tls_is_never_a_plain_one() {
-        for mode in ["require", "verify-ca", "verify-full", "Require", "x"] {
-            let url = format!("postgres://h/d?sslmode={mode}");
-            assert!(target(&url).is_err_and(|why| why.contains(mode)), "{mode}");
-            let twice = format!("postgres://h/d?sslmode=disable&sslmode={mode}");
-            assert!(target(&twice).is_err(), "{mode}");
+    fn what_a_url_wants_of_tls_is_never_taken_for_less() {
+        let mode = |parameters: &str| {
+            let target = target(&format!("postgres://h/d?{parameters}"));
+            target.map(|target| target.tls.mode)
+        };
+        use postgres::config::SslMode::{Disable, Prefer, Require};
+        assert_eq!(mode("sslmode=disable&pgbouncer=true"), Ok(Disable));
+        assert_eq!(mode("a=b"), Ok(Prefer));
+        assert_eq!(mode("sslmode=prefer"), Ok(Prefer));
+        assert_eq!(mode("sslmode=require"), Ok(Require));
+        assert_eq!(mode("sslmode=disable&sslmode=require"), Ok(Require));
+        for (parameters, part) in [
+            ("ssl%6Dode=require", "has a `%`"),
+            ("sslmode=Require", "is none of"),
+            ("sslmode=", "is none of"),
+            ("sslmode=verify-full", "has no `sslrootcert`"),
+            ("sslmode=verify-ca", "has no `sslrootcert`"),
+            ("sslmode=verify-full&sslrootcert=root.crt", "absolute path"),
+            ("sslmode=verify-full&sslrootcert=/%2e", "plain characters"),
+            (
+                "sslmode=require&sslrootcert=/not/there",
+                "/not/there: No such file",
+            ),
+            (
+                "sslmode=require&sslrootcert=/dev/null",
+                "/dev/null: it is not a file",
+            ),
+            (
+                "sslmode=require&sslrootcert=/etc/passwd",
+                "no certificate in it",
+            ),
+            ("sslmode=require&sslcert=/x", "`sslcert`"),
+        ] {
+            let said = mode(parameters);
+            assert!(
+                matches!(&said, Err(why) if why.contains(part)),
+                "{parameters}: {said:?}"
+            );
         }
-        assert!(target("postgres://h/d?ssl%6Dode=require").is_err());
-        assert!(target("postgres://h/d?sslmode=disable&pgbouncer=true").is_ok());
     }
 }

@@ -14,3 +14,4 @@ mod only_sqlite;
 mod runners;
 mod server;
 mod snapshot;
+mod tls;

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
@@ -49,6 +49,7 @@ pub struct Server {
     dir: PathBuf,
     programs: PathBuf,
     child: Mutex<Option<Child>>,
+    port: AtomicU16,
 }
 
 impl Server {
@@ -82,6 +83,7 @@ impl Server {
             dir,
             programs,
             child: Mutex::new(None),
+            port: AtomicU16::new(5432),
         };
         server.lay_out();
         server.start();
@@ -124,15 +126,20 @@ impl Server {
 
     /// Starts it, and waits until it answers.
     pub fn start(&self) {
+        self.start_with(5432, &["listen_addresses="]);
+    }
+
+    /// The same, on a port and with further settings.
+    pub fn start_with(&self, port: u16, settings: &[&str]) {
+        self.port.store(port, Ordering::Relaxed);
         let log = fs::File::create(self.dir.join("log")).unwrap();
         let mut postgres = self.command("postgres");
         postgres.args(["-D", "data", "-k"]).arg(&self.dir);
-        for setting in [
-            "listen_addresses=",
-            "fsync=off",
-            "shared_buffers=16MB",
-            "max_connections=40",
-        ] {
+        for setting in ["fsync=off", "shared_buffers=16MB", "max_connections=40"] {
+            postgres.args(["-c", setting]);
+        }
+        postgres.args(["-p", &port.to_string()]);
+        for setting in settings {
             postgres.args(["-c", setting]);
         }
         postgres.stdout(log.try_clone().unwrap()).stderr(log);
@@ -169,9 +176,22 @@ impl Server {
         fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(&self.dir))
     }
 
+    /// A file in its folder that is its own alone.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        if rustix::process::geteuid().is_root() {
+            chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        path
+    }
+
     /// How a role reaches a database of it.
     pub fn url(&self, role: &str, database: &str) -> String {
-        format!("host={} user={role} dbname={database}", self.dir.display())
+        let port = self.port.load(Ordering::Relaxed);
+        let dir = self.dir.display();
+        format!("host={dir} port={port} user={role} dbname={database}")
     }
 
     pub fn try_connect(&self, role: &str, database: &str) -> Option<Client> {

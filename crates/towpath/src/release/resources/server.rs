@@ -14,7 +14,7 @@ use crate::diagnostic::Diagnostic;
 use crate::release::World;
 use crate::resource::kept::{Engine, Kept, Password};
 use crate::resource::postgres::cluster::{self as server_files, Files};
-use crate::resource::postgres::roles;
+use crate::resource::postgres::{roles, said};
 use crate::resource::{Command, kept as store, redis};
 use crate::supervise::{NotReady, Process, free_port};
 
@@ -291,14 +291,6 @@ async fn ready(
             Ok(Err((_, error))) => return Err(refuses(world, name, &error)),
             Err(_) => return Err(io(name, &"it panicked; this is a bug")),
         }
-    }
-}
-
-/// What a server says, in its words; the driver's own do not hold it.
-pub(in crate::release) fn said(error: &postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(said) => said.message().to_owned(),
-        None => error.to_string(),
     }
 }
 
