@@ -77,6 +77,8 @@ pub struct There {
 pub enum Command {
     /// Check the manifest for every environment; nothing is started.
     Check(commands::Check),
+    /// Say what this machine lacks for an environment; nothing is changed, and nobody asked.
+    Doctor(commands::Doctor),
     /// Show what the manifest means in one environment.
     Config(commands::Config),
     /// Run the source tree on this machine.
@@ -136,6 +138,15 @@ pub mod commands {
         /// Print JSON.
         #[arg(long)]
         pub json: bool,
+    }
+
+    #[derive(Args)]
+    #[command(
+        after_help = "Examples:\n  tow doctor\n  tow doctor -e staging\n  tow doctor -e staging --json\n\nExit code 1 when something is missing."
+    )]
+    pub struct Doctor {
+        #[command(flatten)]
+        pub here: Here,
     }
 
     #[derive(Args)]

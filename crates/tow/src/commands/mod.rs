@@ -3,6 +3,7 @@
 mod check;
 mod deploy;
 mod dial;
+mod doctor;
 mod gc;
 mod inner;
 mod key;
@@ -65,6 +66,7 @@ fn run(cli: Cli) -> Ending {
 async fn dispatch(cli: &Cli) -> Ending {
     match &cli.command {
         Command::Check(arguments) => check::check(cli, arguments),
+        Command::Doctor(arguments) => doctor::doctor(cli, arguments),
         Command::Config(arguments) => check::config(cli, arguments),
         Command::Schema => check::schema(),
         Command::Up(arguments) => local::up(cli, arguments).await,
@@ -97,6 +99,7 @@ async fn dispatch(cli: &Cli) -> Ending {
 fn wants_json(command: &Command) -> bool {
     match command {
         Command::Check(arguments) => arguments.json,
+        Command::Doctor(arguments) => arguments.here.json,
         Command::Config(arguments) => arguments.here.json,
         Command::Up(arguments) => arguments.here.json,
         Command::Down(arguments) => arguments.here.json,

@@ -16,6 +16,7 @@ mod crash;
 mod cut;
 mod damage;
 mod databases;
+mod doctor;
 mod engines;
 mod failure;
 #[allow(dead_code)] // what `make tls` needs

@@ -15,6 +15,7 @@ mod carry;
 mod certificates;
 mod client;
 pub mod dial;
+mod doctor;
 mod http;
 mod jobs;
 mod logs;
@@ -44,6 +45,7 @@ use tokio::time::timeout;
 pub use access::GROUP;
 pub use carry::Progress;
 pub use client::{Client, Error as ClientError, Lines, Linked};
+pub use doctor::doctor;
 
 use crate::clock::Clock;
 use crate::diagnostic::Diagnostic;

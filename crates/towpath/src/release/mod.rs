@@ -20,6 +20,7 @@ mod fold;
 mod foreign;
 mod gateway;
 mod key;
+mod lacks;
 mod migrating;
 pub mod next;
 mod plan;
@@ -50,6 +51,7 @@ pub use gateway::{
     tend_gateway,
 };
 pub use key::{SigningKey, verify};
+pub use lacks::look as look_here;
 pub use migrating::{Migrating, MigrationStatus, SchemaStatus, Tree, contract, migrate, schemas};
 pub use plan::{Operation, Plan, Sabotage};
 pub use planner::{Bring, Order, Refusal, bring, down, price, retire, roll_back};

@@ -3,9 +3,10 @@
 //! What there is comes from one script that only reads ([`look`]). What has to be done is a pure
 //! function of that ([`plan`]), and empty where all is done already. What does it is a second script
 //! ([`act`]), each step of which bears being repeated, so a set-up that was cut off is run again.
-//! How the scripts get there is the caller's.
+//! How the scripts get there is the caller's. What this very machine lacks is seen without them ([`look_here`]).
 
 mod act;
+mod doctor;
 mod facts;
 mod needs;
 mod plan;
@@ -14,6 +15,7 @@ mod program;
 use std::path::{Path, PathBuf};
 
 pub use act::{Course, act};
+pub use doctor::{Looked, Machine, look_here};
 pub use facts::{Facts, Found, Mode, Sudo, look};
 pub use needs::{first_words, programs};
 pub use plan::{Finding, Plan, Step, Wish, plan};

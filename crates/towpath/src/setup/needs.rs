@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::Config;
+use super::Finding;
+use crate::config::{Config, Service};
+use crate::manifest::LOCAL;
 
 /// What the shell brings itself, or every machine has.
 const COMMON: &[&str] = &[
@@ -23,16 +25,16 @@ const BEFORE: &[&str] = &[
 #[must_use]
 pub fn programs(config: &Config, builds: bool) -> BTreeSet<String> {
     let services = config.services.values();
+    let dev = |service: &Service| service.dev.clone().filter(|_| config.environment == LOCAL);
+    let is_contained = |service: &Service| service.container.is_some() && dev(service).is_none();
     let commands = services.flat_map(|service| {
-        let build = service.build.as_deref().filter(|_| builds);
-        let run = service
-            .run
-            .as_deref()
-            .filter(|_| service.container.is_none());
-        [run, build]
+        let build = service.build.clone().filter(|_| builds);
+        let run = service.run.clone().filter(|_| !is_contained(service));
+        [dev(service).or(run), build]
     });
-    let mut found: BTreeSet<String> = commands.flatten().flat_map(first_words).collect();
-    if config.services.values().any(|one| one.container.is_some()) {
+    let commands: Vec<String> = commands.flatten().collect();
+    let mut found: BTreeSet<String> = commands.iter().flat_map(|line| first_words(line)).collect();
+    if config.services.values().any(is_contained) {
         found.insert("docker".to_owned());
     }
     // What these call themselves.
@@ -70,12 +72,27 @@ fn is_assignment(word: &str) -> bool {
     })
 }
 
-/// The line, for root, that installs `program` by the packager of that name.
+/// A program that the application's commands begin with, and that is not there.
+pub(super) fn missing(name: &str, packager: &str) -> Finding {
+    Finding {
+        text: match name {
+            "docker" => format!("`{name}` is missing, or `podman`: services run in containers"),
+            _ => format!("`{name}` is missing, which the application's commands begin with"),
+        },
+        line: install_line(name, packager),
+    }
+}
+
+/// The line, for root, that installs `program` by the packager of that name; `postgres-15` is the server of a version.
 pub(super) fn install_line(program: &str, packager: &str) -> Option<String> {
     if ["cargo", "rustc"].contains(&program) {
         let line =
             "curl --proto '=https' -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal";
         return Some(line.to_owned());
+    }
+    let version = program.strip_prefix("postgres-");
+    if let Some(version) = version.filter(|_| packager == "apt-get") {
+        return Some(format!("apt-get install -y postgresql-{version}"));
     }
     let begin = match packager {
         "apt-get" => "apt-get install -y",
@@ -114,6 +131,15 @@ fn package(program: &str, packager: &str) -> Option<&'static str> {
         ("ruby", _) => "ruby",
         ("php", "apt-get") => "php-cli",
         ("php", _) => "php",
+        ("ssh", "apt-get") => "openssh-client",
+        ("ssh", "dnf" | "yum") => "openssh-clients",
+        ("ssh", "apk" | "pacman" | "zypper") => "openssh",
+        ("postgres", "dnf" | "yum" | "zypper") => "postgresql-server",
+        ("postgres", _) => "postgresql",
+        ("pg_dump", "apt-get" | "apk") => "postgresql-client",
+        ("pg_dump", _) => "postgresql",
+        ("redis-server", "apt-get") => "redis-server",
+        ("redis-server", _) => "redis",
         ("bash", _) => "bash",
         ("curl", _) => "curl",
         _ => return None,
@@ -148,5 +174,12 @@ mod tests {
         assert_eq!(line("python3", "apk"), "apk add python3");
         assert_eq!(line("made-up", "apt-get"), "", "nothing is made up");
         assert_eq!(line("git", "unknown"), "");
+        let server = "apt-get install -y postgresql-15";
+        assert_eq!(line("postgres-15", "apt-get"), server);
+        assert_eq!(
+            line("postgres-15", "apk"),
+            "",
+            "another may be another version"
+        );
     }
 }

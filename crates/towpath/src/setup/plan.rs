@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::Layout;
 use super::facts::{Facts, Found, Mode, Sudo};
-use super::needs::install_line;
+use super::needs;
 use super::program::{Arch, Program};
 use crate::diagnostic::Diagnostic;
 use crate::id::Digest;
@@ -126,6 +126,27 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What is left to a person.
     pub findings: Vec<Finding>,
+}
+
+pub(super) fn room(free_kib: u64) -> Option<Finding> {
+    (free_kib < DISK_KIB).then(|| Finding {
+        text: format!("only {} MiB of disk are free", free_kib / 1024),
+        line: None,
+    })
+}
+
+pub(super) fn memory(all_kib: u64) -> Option<Finding> {
+    (all_kib < MEMORY_KIB).then(|| Finding {
+        text: format!("it has only {} MiB of memory", all_kib / 1024),
+        line: None,
+    })
+}
+
+pub(super) fn taken(port: u16, ports: &BTreeSet<u16>) -> Option<Finding> {
+    ports.contains(&port).then(|| Finding {
+        text: format!("somebody listens on port {port} already, which the gateway is to have"),
+        line: Some(format!("ss -ltnp 'sport = :{port}'")),
+    })
 }
 
 /// Plans the set-up.
@@ -336,13 +357,7 @@ impl Planning<'_> {
 
     fn missing(&self) -> impl Iterator<Item = Finding> + '_ {
         let missing = self.wish.programs.difference(&self.facts.programs);
-        missing.map(|name| Finding {
-            text: match name.as_str() {
-                "docker" => format!("`{name}` is missing, or `podman`: services run in containers"),
-                _ => format!("`{name}` is missing, which the application's commands begin with"),
-            },
-            line: install_line(name, &self.facts.packager),
-        })
+        missing.map(|name| needs::missing(name, &self.facts.packager))
     }
 
     /// Services and builds have a user of their own there, who is nobody else.
@@ -377,26 +392,12 @@ impl Planning<'_> {
                 line,
             );
         }
-        if found.disk_kib < DISK_KIB {
-            find(
-                format!("only {} MiB of disk are free", found.disk_kib / 1024),
-                None,
-            );
-        }
-        if facts.memory_kib < MEMORY_KIB {
-            find(
-                format!("it has only {} MiB of memory", facts.memory_kib / 1024),
-                None,
-            );
-        }
+        findings.extend(room(found.disk_kib));
+        findings.extend(memory(facts.memory_kib));
         let port = wish.listen.map(|listen| listen.port());
         // Once the environment is there, it is the gateway's own.
-        let taken = port.filter(|port| found.environment.is_none() && facts.ports.contains(port));
-        if let Some(port) = taken {
-            let text =
-                format!("somebody listens on port {port} already, which the gateway is to have");
-            find(text, Some(&format!("ss -ltnp 'sport = :{port}'")));
-        }
+        let port = port.filter(|_| found.environment.is_none());
+        findings.extend(port.and_then(|port| taken(port, &facts.ports)));
         findings
     }
 

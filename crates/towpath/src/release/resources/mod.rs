@@ -20,7 +20,7 @@ use crate::resource::{sqlite, url};
 
 pub(super) use cluster::once;
 pub use server::resume;
-pub(super) use server::{check, port, provide, stop};
+pub(super) use server::{check, installed, port, provide, stop};
 
 type Result<T> = std::result::Result<T, Diagnostic>;
 

@@ -63,6 +63,30 @@ fn other(name: &str, is: &str, wanted: &str) -> Diagnostic {
     ))
 }
 
+/// The server's program, as it is called for installing, and which of it this machine has; `None` for what has no
+/// server. Blocking.
+pub(in crate::release) fn installed(
+    name: &str,
+    resource: &Resource,
+    version: Option<u32>,
+) -> Option<(String, Result<String>)> {
+    Some(match engine(resource.kind)? {
+        Engine::Postgres => {
+            let program =
+                version.map_or("postgres".to_owned(), |major| format!("postgres-{major}"));
+            let found = cluster::binaries(name, version);
+            let text = found
+                .map(|found| format!("PostgreSQL {}, {}", found.version, found.folder.display()));
+            (program, text)
+        }
+        Engine::Redis => {
+            let text = program(name)
+                .map(|found| format!("Redis {}, {}", found.version, found.path.display()));
+            ("redis-server".to_owned(), text)
+        }
+    })
+}
+
 /// The port that the resource keeps, or one that nobody has.
 pub(in crate::release) fn port(
     world: &World,
