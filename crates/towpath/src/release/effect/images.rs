@@ -1,10 +1,10 @@
 //! The images of containers: having them here, and knowing which they are.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use towpath_shim::protocol::Exit;
+use towpath_shim::protocol::{Exit, User};
 
 use super::{Result, blocking, builds, version};
 use crate::container::{self, Engine, Found};
@@ -135,16 +135,8 @@ impl Wanted<'_> {
         // What builds before it left in the tree is theirs: the engine reads it with root's rights.
         let builder = self.world.builder().filter(|_| !version.dev);
         let (root, wanted, file) = (version.root.clone(), dir.to_owned(), dir.join(file));
-        let inside = blocking(move || {
-            let hostile =
-                |error: build::Error| Diagnostic::error("image::hostile", error.to_string());
-            if let Some(user) = builder {
-                build::take(&root, user).map_err(hostile)?;
-            }
-            let dir = build::inside(&root, &wanted).map_err(hostile)?;
-            Ok((dir, build::inside(&root, &file).map_err(hostile)?))
-        });
-        let (dir, file) = inside.await?;
+        let taken = blocking(move || taken(&root, builder, &wanted, &file));
+        let (dir, file) = taken.await?;
         let dir = dir.as_path();
         let argv = ["build", "--file", &file.to_string_lossy(), "--iidfile"]
             .map(str::to_owned)
@@ -235,6 +227,23 @@ impl Wanted<'_> {
     }
 }
 
+/// Where the folder and the file really are, in a tree that nobody but root changes any more.
+fn taken(
+    root: &Path,
+    builder: Option<User>,
+    dir: &Path,
+    file: &Path,
+) -> Result<(PathBuf, PathBuf)> {
+    let hostile = |error: build::Error| {
+        Diagnostic::error("image::hostile", error.to_string()).note("nothing was switched")
+    };
+    if let Some(user) = builder {
+        build::take(root, user).map_err(hostile)?;
+    }
+    let dir = build::inside(root, dir).map_err(hostile)?;
+    Ok((dir, build::inside(root, file).map_err(hostile)?))
+}
+
 /// What every machine knows the image by, when a registry gave it: by the name that was asked for,
 /// if there are several.
 fn reference(name: &str, found: &Found) -> Option<String> {
@@ -281,6 +290,71 @@ fn failed(service: &str, said: &str, exit: Option<&Exit>, log: &Path) -> Diagnos
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A tree as a hostile build has left it, and a file that is nobody's but root's.
+    fn tree(name: &str) -> (PathBuf, PathBuf) {
+        let top = std::env::temp_dir().join(format!("towpath-{name}-{}", std::process::id()));
+        let (root, secret) = (top.join("tree"), top.join("secret"));
+        std::fs::create_dir_all(root.join("web")).unwrap();
+        std::fs::create_dir_all(&secret).unwrap();
+        std::fs::write(secret.join("Dockerfile"), "FROM scratch").unwrap();
+        (root, secret)
+    }
+
+    #[test]
+    fn the_engine_is_led_nowhere_out_of_the_tree() {
+        use std::os::unix::fs::symlink;
+        let (root, secret) = tree("led");
+        let asked = |dir: &str, file: &str| taken(&root, None, Path::new(dir), Path::new(file));
+        std::fs::write(root.join("web/Dockerfile"), "FROM scratch").unwrap();
+        symlink("Dockerfile", root.join("web/inside")).unwrap();
+        symlink(secret.join("Dockerfile"), root.join("web/outside")).unwrap();
+        symlink(&secret, root.join("folder")).unwrap();
+        let real = root.canonicalize().unwrap();
+        let good = asked("web", "web/inside");
+        let (dir, file) = good.unwrap_or_else(|why| panic!("{why:?}"));
+        assert_eq!((dir, file), (real.join("web"), real.join("web/Dockerfile")));
+        for (dir, file) in [
+            ("web", "web/outside"),
+            ("folder", "folder/Dockerfile"),
+            ("web", "folder/Dockerfile"),
+            ("..", "../secret/Dockerfile"),
+        ] {
+            let why = asked(dir, file).expect_err("a way out");
+            assert_eq!(why.code, "image::hostile", "{dir} {file}");
+        }
+        std::fs::remove_dir_all(root.parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn the_builder_cannot_change_what_the_engine_reads() {
+        use std::os::unix::fs::{MetadataExt, chown};
+        // Only root gives files away.
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let (root, secret) = tree("taken");
+        let user = User {
+            uid: 61_999,
+            gid: 61_999,
+        };
+        std::fs::write(root.join("web/Dockerfile"), "FROM scratch").unwrap();
+        for place in [root.clone(), root.join("web"), root.join("web/Dockerfile")] {
+            chown(&place, Some(user.uid), Some(user.gid)).unwrap();
+        }
+        // A second name of a file elsewhere would be changed with it.
+        std::fs::hard_link(secret.join("Dockerfile"), root.join("web/linked")).unwrap();
+        let (dir, file) = (Path::new("web"), Path::new("web/Dockerfile"));
+        let taken = taken(&root, Some(user), dir, file);
+        let owners = [root.clone(), root.join("web"), root.join("web/Dockerfile")]
+            .map(|place| std::fs::metadata(place).unwrap())
+            .map(|found| (found.uid(), found.mode() & 0o022));
+        std::fs::remove_dir_all(root.parent().unwrap()).unwrap();
+        assert!(
+            owners.iter().all(|(uid, mode)| (*uid, *mode) == (0, 0)),
+            "{owners:?} {taken:?}"
+        );
+    }
 
     #[test]
     fn an_image_is_pinned_by_the_name_it_was_asked_for() {
