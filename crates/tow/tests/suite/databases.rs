@@ -405,6 +405,9 @@ fn one_elsewhere_is_reached_by_a_url_that_nobody_sees() {
     std::os::unix::fs::chown(&file, Some(data.uid()), Some(data.gid())).unwrap();
     let said = fixture.tow(&["deploy", "-e", STAGING]).expect(4);
     assert!(said.err.contains("sslmode=verify-full"), "{}", said.err);
+    fs::write(&file, format!("{url}?sslmode=require\n")).unwrap();
+    let said = fixture.tow(&["deploy", "-e", STAGING]).expect(4);
+    assert!(said.err.contains("it offers no TLS"), "{}", said.err);
     let wrong = url.replace(kept.password.reveal(), "wrong-password");
     fs::write(&file, wrong).unwrap();
     let said = fixture.tow(&["deploy", "-e", STAGING]).expect(4);
@@ -536,4 +539,41 @@ fn what_was_there_before_it_was_down_is_not_taken_back() {
     fixture.tow(&["deploy", "-e", STAGING]).expect(0);
     assert_eq!(sql(&kept, "SELECT a FROM old").unwrap(), ["row"]);
     down(&fixture, STAGING);
+}
+
+#[test]
+fn what_nobody_can_see_while_it_is_down_is_neither_migrated_nor_gone_back_on() {
+    if !installed(false) {
+        return;
+    }
+    let mut fixture = migrating();
+    fixture.tow(&["up"]).expect(0);
+    down(&fixture, "local");
+    for asked in ["up", "status"] {
+        let said = refused(&fixture, &["migrate", asked]);
+        assert!(said.contains("migrate::down"), "{said}");
+        assert!(said.contains("`tow up` starts it"), "{said}");
+    }
+    down(&fixture, "local");
+
+    fixture.tow(&["deploy", "-e", STAGING]).expect(0);
+    let up = "-- tow: rewrite\nCREATE TABLE anew (a text);";
+    fixture.write("migrations/0001_anew.up.sql", up);
+    fixture.write("migrations/0001_anew.down.sql", "DROP TABLE anew;");
+    fixture.commit();
+    fixture.tow(&["deploy", "-e", STAGING]).expect(0);
+    down(&fixture, STAGING);
+    let back = ["rollback", "r1", "-e", STAGING];
+    let said = refused(&fixture, &back);
+    assert!(said.contains("rollback::schema"), "{said}");
+    assert!(said.contains("`tow rollback r2 -e staging`"), "{said}");
+    fixture.tow(&["rollback", "r2", "-e", STAGING]).expect(0);
+    let said = refused(&fixture, &back);
+    assert!(said.contains("does not work with it"), "{said}");
+    down(&fixture, STAGING);
+}
+
+/// What a refusal says.
+fn refused(fixture: &Fixture, arguments: &[&str]) -> String {
+    fixture.tow(arguments).expect(4).err
 }

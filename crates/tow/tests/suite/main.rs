@@ -23,6 +23,7 @@ mod failure;
 mod fixture;
 mod foreign;
 mod gc;
+mod hold;
 mod https;
 mod jobs;
 mod key;

@@ -8,9 +8,10 @@ use super::effect::migrations;
 use super::planner::{Result, quiet};
 use super::schema::{self, Brought, engine_of};
 use super::{Environment, Operation, Plan, Refusal, Step, Version, World};
-use crate::config::{Config, Resource};
+use crate::config::{Config, Resource, ResourceKind};
 use crate::diagnostic::Diagnostic;
 use crate::id::RunId;
+use crate::manifest::LOCAL;
 use crate::migrate::{self, Engine, Kind, State};
 use crate::resource::Connection;
 
@@ -93,12 +94,13 @@ pub fn migrate(
     }
     let mut plan = quiet(now, Operation::Migrate, actor, Vec::new());
     for name in config.resources.keys() {
-        let Some(brought) = schema::brought(world, &config, name, &version.root)? else {
-            continue;
-        };
         if resource.is_some_and(|resource| resource != name) {
             continue;
         }
+        runs(world, name, &config.resources[name])?;
+        let Some(brought) = schema::brought(world, &config, name, &version.root)? else {
+            continue;
+        };
         match how {
             Migrating::Up => up(world, now, &version, (name, &brought), &mut plan)?,
             Migrating::Down(to) => down(
@@ -131,6 +133,61 @@ pub fn migrate(
     Ok(plan)
 }
 
+/// A server of ours is started with what needs it, and by no migration.
+fn runs(world: &World, name: &str, resource: &Resource) -> Result<()> {
+    let is_ours = resource.kind == ResourceKind::Postgres && resource.is_run();
+    let is_meant = is_ours && resource.migrations().is_some();
+    if !is_meant || schema::has_database(world, name, resource) {
+        return Ok(());
+    }
+    let environment = &world.environment;
+    let start = match (environment == LOCAL, schema::is_down(world, name, resource)) {
+        (true, _) => "`tow up` starts it, and applies what is pending".to_owned(),
+        (false, true) => {
+            format!("`tow rollback -e {environment}` starts it with the release that served last")
+        }
+        (false, false) => {
+            format!("`tow deploy -e {environment}` makes it, and applies what is pending")
+        }
+    };
+    let state = if schema::is_down(world, name, resource) {
+        "is down"
+    } else {
+        "is not there yet"
+    };
+    Err(refused(
+        "migrate::down",
+        format!("the database `{name}` {state}"),
+        start,
+    ))
+}
+
+/// A contraction of a tree is refused where what serves, or is kept warm, is a release that does not know it.
+fn known_to_all(world: &World, now: &Environment, (name, brought): (&str, &Brought)) -> Result<()> {
+    let contractions = || {
+        let pending = brought.pending.iter().copied();
+        pending.filter(|version| brought.kind(*version) == Kind::Contract)
+    };
+    let warm = now.warm.as_ref().map(|warm| &warm.version);
+    let served = now.live.iter().chain(warm);
+    for other in served.filter(|other| other.release.is_some()) {
+        let unknown = schema::unknown_to(world, other, name, contractions())?;
+        if let Some(version) = unknown.first() {
+            let text = format!(
+                "{name}: {version:04} is a contraction, and {}, which runs in {}, does not know it",
+                other.name(),
+                world.environment
+            );
+            let help = format!(
+                "bring in a release that has it: `tow deploy -e {}`; it is applied when no other is left",
+                world.environment
+            );
+            return Err(refused("migrate::needed", text, help));
+        }
+    }
+    Ok(())
+}
+
 fn baseline(name: &str, brought: &Brought, number: u64, plan: &mut Plan) -> Result<()> {
     if !brought.all.iter().any(|file| file.version == number) {
         let text = format!("`{name}` has no migration {number:04}");
@@ -152,6 +209,9 @@ fn up(
     (name, brought): (&str, &Brought),
     plan: &mut Plan,
 ) -> Result<()> {
+    if version.dev {
+        known_to_all(world, now, (name, brought))?;
+    }
     let due = schema::due(world, now, version)?;
     let due = due.into_iter().find(|(resource, _)| resource == name);
     let due = due.map(|(_, versions)| versions).unwrap_or_default();
@@ -350,6 +410,9 @@ fn one(
     let folder = resource.migrations().unwrap_or(std::path::Path::new(""));
     let folder = schema::folder_of(world, &version.root, folder)?;
     let refuse = |error: migrate::Error| Refusal::Invalid(error.diagnostic(name));
+    if schema::is_down(world, name, resource) {
+        runs(world, name, resource)?;
+    }
     let all = migrate::load(&folder, engine).map_err(refuse)?;
     let mut db = match schema::has_database(world, name, resource) {
         true => Some(migrations::open(world, config, name).map_err(Refusal::Failed)?),

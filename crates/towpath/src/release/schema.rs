@@ -17,8 +17,8 @@ use crate::config::{Config, Resource, ResourceKind};
 use crate::diagnostic::Diagnostic;
 use crate::id::RunId;
 use crate::migrate::{self, Engine, Kind, Migration, State, Tried};
-use crate::resource::Connection;
 use crate::resource::sqlite::Place;
+use crate::resource::{Connection, kept};
 use crate::{backup, build};
 
 /// How long an application waits for a database that is locked, as most do, milliseconds: what takes longer is applied
@@ -114,6 +114,15 @@ pub(super) fn has_database(world: &World, name: &str, resource: &Resource) -> bo
     }
 }
 
+/// Whether it is a server of ours that has data and does not run now: nobody can see what its schema is.
+pub(super) fn is_down(world: &World, name: &str, resource: &Resource) -> bool {
+    let has_data = || !matches!(kept::read(&world.state(), name), Ok(None));
+    resource.kind == ResourceKind::Postgres
+        && resource.is_run()
+        && !has_database(world, name, resource)
+        && has_data()
+}
+
 /// The folder of migrations in a tree. What a finished build has put in its place may lead anywhere.
 pub(super) fn folder_of(world: &World, root: &Path, folder: &Path) -> Result<PathBuf> {
     let path = root.join(folder);
@@ -206,7 +215,7 @@ pub(super) fn needs(
     for name in config.resources.keys() {
         lies_there(world, now, name, &config.resources[name])?;
         if operation == Operation::Rollback {
-            can_go_back(world, config, name, &prepared.root)?;
+            can_go_back(world, now, config, name, prepared)?;
             continue;
         }
         database::check(&world.state(), name, &config.resources[name]).map_err(Refusal::Refused)?;
@@ -404,15 +413,26 @@ fn told(name: &str, brought: &Brought, versions: &[u64], tried: Option<&Tried>) 
 }
 
 /// A version that does not know a contraction or a rewrite cannot serve behind it.
-fn can_go_back(world: &World, config: &Config, name: &str, root: &Path) -> Result<()> {
+fn can_go_back(
+    world: &World,
+    now: &Environment,
+    config: &Config,
+    name: &str,
+    prepared: &Prepared,
+) -> Result<()> {
     let resource = &config.resources[name];
     let Some(folder) = resource.migrations() else {
         return Ok(());
     };
     let engine = engine_of(resource);
+    // What served last knows its schema.
+    if is_down(world, name, resource) && prepared.release != now.history.last().copied() {
+        return Err(unseen(world, now, name));
+    }
     if !has_database(world, name, resource) {
         return Ok(());
     }
+    let root = &prepared.root;
     let refuse = |error: migrate::Error| invalid(name, &error);
     let known: BTreeSet<u64> = migrate::load(&folder_of(world, root, folder)?, engine)
         .map_err(refuse)?
@@ -438,6 +458,36 @@ fn can_go_back(world: &World, config: &Config, name: &str, root: &Path) -> Resul
             ))
         }
     }
+}
+
+/// A server of ours that is down has a schema, and nobody sees it.
+fn unseen(world: &World, now: &Environment, name: &str) -> Refusal {
+    let environment = &world.environment;
+    let text = format!(
+        "`{name}` is down, so whether an earlier release works with its schema cannot be seen"
+    );
+    let help = match now.history.last() {
+        Some(last) => format!(
+            "bring back what served last, and go back from there: `tow rollback {last} -e {environment}`"
+        ),
+        None => format!("bring a release in first: `tow deploy -e {environment}`"),
+    };
+    let diagnostic = Diagnostic::error("rollback::schema", text);
+    Refusal::Refused(diagnostic.note("nothing was touched").help(help))
+}
+
+/// Those of a version's contractions that another does not know, of one resource.
+pub(super) fn unknown_to(
+    world: &World,
+    other: &Version,
+    name: &str,
+    versions: impl IntoIterator<Item = u64>,
+) -> Result<Vec<u64>> {
+    let known = migrations_of(world, other, name)?;
+    let versions = versions.into_iter();
+    Ok(versions
+        .filter(|version| !known.contains(version))
+        .collect())
 }
 
 /// Contractions that wait, and that every version which may still serve knows: those of the version that serves, unless
@@ -540,4 +590,60 @@ pub(super) fn stays(world: &World, plan: &Plan) -> String {
             .collect(),
     };
     told.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::migrate::{Header, Script};
+
+    fn brought(kind: Kind) -> Brought {
+        let up = Script {
+            file: "0001_a.up.sql".to_owned(),
+            text: String::new(),
+            header: Header {
+                kind,
+                ..Header::default()
+            },
+        };
+        let migration = Migration {
+            version: 1,
+            name: "a".to_owned(),
+            up,
+            down: None,
+        };
+        Brought {
+            engine: Engine::Sqlite,
+            all: vec![migration],
+            pending: vec![1],
+        }
+    }
+
+    #[test]
+    fn what_takes_long_is_applied_while_requests_wait_and_what_takes_too_long_is_not() {
+        let asked = |kind, longest_ms| {
+            let tried = Tried {
+                versions: vec![1],
+                difference: Vec::new(),
+                one_way: None,
+                longest_ms,
+            };
+            hold("db", &brought(kind), &[1], Some(&tried))
+        };
+        let is = |kind, longest_ms, wanted| {
+            let found = asked(kind, longest_ms);
+            assert!(found.is_ok_and(|found| found == wanted), "{longest_ms}");
+        };
+        is(Kind::Expand, BUSY_MS, Hold::Never);
+        is(Kind::Expand, BUSY_MS + 1, Hold::WhileApplied);
+        is(Kind::Expand, LONGEST_HOLD_MS, Hold::WhileApplied);
+        is(Kind::Rewrite, 0, Hold::UntilSwitch);
+        is(Kind::Rewrite, LONGEST_HOLD_MS, Hold::UntilSwitch);
+        for kind in [Kind::Expand, Kind::Rewrite] {
+            let refused = asked(kind, LONGEST_HOLD_MS + 1);
+            assert!(
+                matches!(refused, Err(Refusal::Refused(why)) if why.code == "migrate::too-long")
+            );
+        }
+    }
 }
