@@ -4,9 +4,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use towpath::agent::api::{Status, Trouble};
-use towpath::agent::{Client, ClientError, socket};
+use towpath::agent::{self, Client, ClientError, socket};
 use towpath::diagnostic::Diagnostic;
 
 use crate::link;
@@ -14,6 +14,9 @@ use crate::place::{Place, Rehearsal};
 
 /// A starting agent may first have to adopt, and to replace a gateway.
 const COMES_UP: Duration = Duration::from_secs(30);
+
+/// One that has the socket and says nothing for so long hangs.
+const ANSWERS: Duration = Duration::from_secs(10);
 
 /// The client of the environment's agent: on its server where it has one; else on this machine,
 /// where it is started when it is not there.
@@ -55,10 +58,13 @@ async fn own_agent(place: &Place) -> Result<Client, Trouble> {
     };
     let mut child = start()?;
     let deadline = Instant::now() + COMES_UP;
+    let mut is_taken = false;
     while !answers(&client).await {
         let code = child.try_wait().ok().flatten().map(|status| status.code());
+        is_taken |= code == Some(Some(4));
         if code.is_some_and(|code| code != Some(4)) || Instant::now() > deadline {
-            return Err(silent(place));
+            let holder = agent::holder(&place.state).filter(|_| is_taken);
+            return Err(holder.map_or_else(|| silent(place), |pid| hangs(place, pid)));
         }
         sleep(Duration::from_millis(20)).await;
         // One that was refused has found another agent there, which will answer, or is on its way
@@ -71,9 +77,10 @@ async fn own_agent(place: &Place) -> Result<Client, Trouble> {
 }
 
 async fn answers(client: &Client) -> bool {
+    let asked = timeout(ANSWERS, client.get::<Status>("/v1/status")).await;
     !matches!(
-        client.get::<Status>("/v1/status").await,
-        Err(ClientError::Unreachable(..) | ClientError::Broken(_))
+        asked,
+        Err(_) | Ok(Err(ClientError::Unreachable(..) | ClientError::Broken(_)))
     )
 }
 
@@ -117,6 +124,44 @@ pub fn start(
         .stderr(out)
         .current_dir("/");
     command.spawn().map_err(|error| failed(&error))
+}
+
+/// It has the state, so no other can take its place.
+fn hangs(place: &Place, pid: u32) -> Trouble {
+    let name = &place.environment;
+    let text = format!(
+        "the agent of {name} (process {pid}) holds its state, and has not answered for {} s",
+        COMES_UP.as_secs()
+    );
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit(')')
+        .next()
+        .and_then(|rest| rest.split_whitespace().next());
+    let (what, help) = match state {
+        Some("T" | "t") => (
+            "somebody has stopped it (SIGSTOP)",
+            format!("let it go on: `kill -CONT {pid}`"),
+        ),
+        Some("D") => (
+            "it waits for a disk",
+            "see that the disk of its state directory answers".to_owned(),
+        ),
+        _ => (
+            "it runs, and is at something that does not end",
+            format!(
+                "end it: `kill -9 {pid}`; the next command starts one that goes on where it was"
+            ),
+        ),
+    };
+    let diagnostic = Diagnostic::error("agent::hangs", text)
+        .note(what)
+        .note("services and gateway are as they were, and go on without it")
+        .help(help);
+    Trouble {
+        exit: 1,
+        diagnostic,
+    }
 }
 
 fn silent(place: &Place) -> Trouble {

@@ -1,5 +1,6 @@
 //! Looking leaves nothing behind, and a stop leaves no more than the data.
 
+use rustix::process::{Pid, Signal, kill_process};
 use towpath::agent::api::Status;
 use towpath::agent::socket;
 
@@ -43,4 +44,29 @@ fn nothing_stays_in_the_runtime_folder_after_down() {
     until("the folder of the sockets is gone", || {
         (!runtime.exists()).then_some(())
     });
+}
+
+#[test]
+fn an_agent_that_hangs_is_named_with_what_to_do() {
+    let fixture = Fixture::new();
+    fixture.tow(&["deploy", "-e", STAGING]).expect(0);
+    let pid = fixture.status(STAGING).agent_pid;
+    signal(pid, Signal::STOP);
+    let said = fixture.tow(&["status", "-e", STAGING]);
+    signal(pid, Signal::CONT);
+    let said = said.expect(1).err;
+    assert!(said.contains("agent::hangs"), "{said}");
+    assert!(said.contains(&format!("`kill -CONT {pid}`")), "{said}");
+    // It goes on as if nothing had been.
+    let status = fixture.status(STAGING);
+    assert_eq!(
+        (status.agent_pid, status.verdict.as_str()),
+        (pid, "serving")
+    );
+    fixture.down(STAGING);
+}
+
+fn signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
 }

@@ -139,6 +139,17 @@ pub fn exists(state: &Path) -> bool {
     state.join("run").is_dir() || state.join("state.db").exists()
 }
 
+/// The process that says it holds the state directory `state`, and is an agent.
+#[must_use]
+pub fn holder(state: &Path) -> Option<u32> {
+    let text = std::fs::read_to_string(state.join("agent.lock")).ok()?;
+    let pid: u32 = text.split_whitespace().next()?.parse().ok()?;
+    // The number may by now be another's.
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let is_agent = line.split(|byte| *byte == 0).nth(1) == Some(b"agent");
+    is_agent.then_some(pid)
+}
+
 /// The agent's socket, for the state directory `state`.
 #[must_use]
 pub fn socket(state: &Path) -> PathBuf {
