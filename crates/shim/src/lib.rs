@@ -9,7 +9,7 @@
 //!
 //! | file | |
 //! | --- | --- |
-//! | `spec.json` | what to run ([`protocol::Spec`]) |
+//! | `spec.json` | what to run ([`protocol::Spec`]); secrets come on standard input ([`protocol::Handed`]) |
 //! | `lock` | held as long as the shim lives; a second one refuses to start |
 //! | `shim.json` | pid and start time ([`Identity`]) |
 //! | `error` | why it did not come up, or could not write its end |
@@ -18,6 +18,7 @@ mod child;
 pub mod client;
 mod control;
 mod file;
+mod handed;
 mod life;
 mod log;
 pub mod protocol;

@@ -84,11 +84,12 @@ impl Shim {
             listeners,
             control,
             exit_file,
+            conceal,
         } = started;
         Ok(Self {
             signals: Signals::new().map_err(Error::system("take signals"))?,
             control: Control::new(control),
-            log: Log::new(spec.log.clone()),
+            log: Log::new(spec.log.clone(), conceal),
             sources: Vec::new(),
             phase: Phase::Ended,
             main: None,

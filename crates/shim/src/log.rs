@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::io::Errno;
 
+use crate::handed::Conceal;
 use crate::protocol::{self, LogLoss};
 
 /// Longer lines are split.
@@ -23,6 +24,7 @@ const CHUNK: usize = 64 << 10;
 /// A log and what is not yet written of it.
 pub(crate) struct Log {
     spec: protocol::Log,
+    conceal: Conceal,
     file: Option<File>,
     size: u64,
     stamp: String,
@@ -34,11 +36,12 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    pub(crate) fn new(spec: protocol::Log) -> Self {
+    pub(crate) fn new(spec: protocol::Log, conceal: Conceal) -> Self {
         let (lost, told) = (LogLoss::default(), LogLoss::default());
         let (stamp, batch) = (String::new(), Vec::new());
         Self {
             spec,
+            conceal,
             file: None,
             size: 0,
             stamp,
@@ -194,10 +197,15 @@ impl Source {
     /// Writes what came after the last line break.
     pub(crate) fn end(&mut self, log: &mut Log) {
         if !self.partial.is_empty() {
-            log.line(self.channel, &self.partial);
+            self.line(log);
             log.flush();
-            self.partial.clear();
         }
+    }
+
+    fn line(&mut self, log: &mut Log) {
+        log.conceal.conceal(&mut self.partial);
+        log.line(self.channel, &self.partial);
+        self.partial.clear();
     }
 
     fn split(&mut self, chunk: &[u8], log: &mut Log) {
@@ -208,21 +216,25 @@ impl Source {
             };
             self.append(text, log);
             if ended {
-                log.line(self.channel, &self.partial);
-                self.partial.clear();
+                self.line(log);
             }
         }
     }
 
-    fn append(&mut self, mut text: &[u8], log: &mut Log) {
-        while self.partial.len() + text.len() > LONGEST_LINE {
-            let (head, rest) = text.split_at(LONGEST_LINE - self.partial.len());
-            self.partial.extend_from_slice(head);
-            log.line(self.channel, &self.partial);
-            self.partial.clear();
-            text = rest;
-        }
+    /// What may be the beginning of a secret stays for the next line.
+    fn append(&mut self, text: &[u8], log: &mut Log) {
         self.partial.extend_from_slice(text);
+        let longest = LONGEST_LINE + log.conceal.hold();
+        if self.partial.len() <= longest {
+            return;
+        }
+        log.conceal.conceal(&mut self.partial);
+        let mut start = 0;
+        while self.partial.len() - start > longest {
+            log.line(self.channel, &self.partial[start..start + LONGEST_LINE]);
+            start += LONGEST_LINE;
+        }
+        self.partial.drain(..start);
     }
 }
 

@@ -38,6 +38,21 @@ pub struct Spec {
     pub log: Log,
     /// The control socket's path, at most 100 bytes.
     pub socket: PathBuf,
+    /// Whether [`Handed`] comes on standard input.
+    #[serde(default)]
+    pub handed: bool,
+}
+
+/// What no file may hold: one JSON value on the shim's standard input, up to its end.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handed {
+    /// Further environment of the child.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Texts that the log may not hold; `[secret]` stands in their place. One that goes over a
+    /// line break cannot be found.
+    #[serde(default)]
+    pub conceal: Vec<String>,
 }
 
 /// Numeric user and group.

@@ -15,7 +15,8 @@ use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::file;
-use crate::protocol::Spec;
+use crate::handed::{self, Conceal};
+use crate::protocol::{Handed, Spec};
 use crate::tree;
 
 /// The first descriptor a child gets a listener on.
@@ -107,17 +108,20 @@ pub(crate) struct Started {
     pub(crate) listeners: Vec<TcpListener>,
     pub(crate) control: UnixListener,
     pub(crate) exit_file: file::Reserved,
+    pub(crate) conceal: Conceal,
 }
 
 /// Comes up in a directory; nothing of it is changed if another shim has it.
 pub(crate) fn start(dir: &Path) -> Result<Started, Error> {
+    let (spec, handed) = given(dir);
     detach().map_err(Error::system("detach"))?;
     let lock = lock(dir)?;
     for stale in ["error", "exit.json"] {
         let path = dir.join(stale);
         file::remove(&path).map_err(Error::file(&path))?;
     }
-    let spec = read_spec(&dir.join("spec.json"))?;
+    let (mut spec, handed) = (spec?, handed?);
+    spec.env.extend(handed.env);
     let stop_signal = check_spec(&spec).map_err(Error::Spec)?;
     let lock = move_up(lock, spec.listen.len()).map_err(Error::system("move the lock"))?;
     let listeners = listen(&spec.listen)?;
@@ -131,7 +135,19 @@ pub(crate) fn start(dir: &Path) -> Result<Started, Error> {
         listeners,
         control,
         exit_file,
+        conceal: Conceal::new(handed.conceal),
     })
+}
+
+/// Taken first of all, because standard input is given away next; what is wrong with it is said once the folder is
+/// known to be its own.
+fn given(dir: &Path) -> (Result<Spec, Error>, Result<Handed, Error>) {
+    let spec = read_spec(&dir.join("spec.json"));
+    let handed = match &spec {
+        Ok(spec) => handed::receive(spec),
+        Err(_) => Ok(Handed::default()),
+    };
+    (spec, handed)
 }
 
 fn detach() -> io::Result<()> {

@@ -81,6 +81,10 @@ pub enum Command {
     Doctor(commands::Doctor),
     /// Show what the manifest means in one environment.
     Config(commands::Config),
+    /// Work on the environments of the manifest.
+    Env(commands::Env),
+    /// Set, look at and rotate secrets.
+    Secrets(commands::Secrets),
     /// Run the source tree on this machine.
     Up(commands::Up),
     /// Stop everything; data stays.
@@ -150,12 +154,191 @@ pub mod commands {
     }
 
     #[derive(Args)]
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:\n  tow config -e staging\n  tow config -e staging --explain MAX_FILE_SIZE\n  tow config diff staging production\n  tow config render --format env-example > .env.example"
+    )]
     pub struct Config {
+        #[command(subcommand)]
+        pub command: Option<ConfigCommand>,
         #[command(flatten)]
         pub here: Here,
-        /// Say where each value comes from.
+        /// Say where each value comes from, and what it stands in the place of: all, or one KEY.
+        #[arg(long, value_name = "KEY", num_args = 0..=1)]
+        pub explain: Option<Option<String>>,
+    }
+
+    #[derive(Subcommand)]
+    pub enum ConfigCommand {
+        /// Show what differs between two environments.
+        Diff {
+            /// One environment.
+            #[arg(value_name = "ENV")]
+            one: String,
+            /// The other.
+            #[arg(value_name = "OTHER")]
+            other: String,
+            /// Print JSON.
+            #[arg(long)]
+            json: bool,
+        },
+        /// Show where what is typed here, what is applied and what each instance runs with differ; no values.
+        Drift {
+            #[command(flatten)]
+            here: Here,
+        },
+        /// Print what applications read: `.env.example`, or typed bindings.
+        Render {
+            /// What is printed.
+            #[arg(long)]
+            format: Format,
+        },
+    }
+
+    #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+    pub enum Format {
+        /// `.env.example`: every name, what it is, and what it is here; no secrets.
+        EnvExample,
+        /// A module of TypeScript.
+        Ts,
+        /// A module of Python.
+        Python,
+        /// A module of Rust.
+        Rust,
+    }
+
+    #[derive(Args)]
+    #[command(
+        after_help = "Examples:\n  tow secrets set JWT_SECRET -e staging\n  tow secrets set JWT_SECRET -e staging < file\n  tow secrets rotate JWT_SECRET -e production\n  tow secrets people add bob age1... -e staging\n  tow secrets audit -e production --verify"
+    )]
+    pub struct Secrets {
+        #[command(subcommand)]
+        pub command: SecretsCommand,
+    }
+
+    #[derive(Subcommand)]
+    pub enum SecretsCommand {
+        /// Set a secret: its value comes from a prompt, or from standard input.
+        Set(Set),
+        /// Print a secret.
+        Get {
+            /// Its name.
+            name: String,
+            /// Environment.
+            #[arg(short, long = "env", value_name = "ENV")]
+            environment: String,
+        },
+        /// List secrets, without their values; also those that services ask for and nobody has set.
+        List {
+            /// Environment.
+            #[arg(short, long = "env", value_name = "ENV", default_value = "local")]
+            environment: String,
+            /// Print JSON.
+            #[arg(long)]
+            json: bool,
+        },
+        /// Put a new random value in the place of a secret's.
+        Rotate(Set),
+        /// Take a secret out.
+        Remove {
+            /// Its name.
+            name: String,
+            /// Environment.
+            #[arg(short, long = "env", value_name = "ENV")]
+            environment: String,
+        },
+        /// Sign an environment's secrets as they are now: after a merge of two branches.
+        Sign {
+            /// Environment.
+            #[arg(short, long = "env", value_name = "ENV")]
+            environment: String,
+        },
+        /// Print what others need to let you read: your recipient, and the key of your signatures.
+        Key,
+        /// Who reads which environment.
+        People(People),
+        /// Who looked at which secret, and when.
+        Audit {
+            /// Environment.
+            #[arg(short, long = "env", value_name = "ENV", default_value = "local")]
+            environment: String,
+            /// Check that no row was changed, added, taken out or cut off.
+            #[arg(long)]
+            verify: bool,
+            /// Print JSON.
+            #[arg(long)]
+            json: bool,
+        },
+    }
+
+    #[derive(Args)]
+    pub struct Set {
+        /// Its name: that of the environment variable.
+        pub name: String,
+        /// Environment.
+        #[arg(short, long = "env", value_name = "ENV")]
+        pub environment: String,
+        /// Take the value from standard input or a prompt; what `set` does anyhow.
         #[arg(long)]
-        pub explain: bool,
+        pub stdin: bool,
+        /// Taken only to be refused with a reason.
+        #[arg(hide = true, num_args = 0..)]
+        pub value: Vec<String>,
+    }
+
+    #[derive(Args)]
+    pub struct People {
+        #[command(subcommand)]
+        pub command: Option<PeopleCommand>,
+    }
+
+    #[derive(Subcommand)]
+    pub enum PeopleCommand {
+        /// Let somebody read an environment: a person, a CI; `agent` is the environment's own.
+        Add {
+            /// Name.
+            name: String,
+            /// What `tow secrets key` prints where they work, or an age recipient.
+            contact: Option<String>,
+            /// Environment.
+            #[arg(short, long = "env", value_name = "ENV")]
+            environment: String,
+        },
+        /// Encrypt an environment's secrets to somebody no more.
+        Remove {
+            /// Name.
+            name: String,
+            /// Environment.
+            #[arg(short, long = "env", value_name = "ENV")]
+            environment: String,
+        },
+    }
+
+    #[derive(Args)]
+    pub struct Env {
+        #[command(subcommand)]
+        pub command: EnvCommand,
+    }
+
+    #[derive(Subcommand)]
+    pub enum EnvCommand {
+        /// Write a new environment into the manifest that says what another says.
+        Clone(CloneEnvironment),
+    }
+
+    #[derive(Args)]
+    #[command(after_help = "Example:\n  tow env clone production dev --set MAX_FILE_SIZE_MB=10")]
+    pub struct CloneEnvironment {
+        /// Environment that is copied.
+        pub from: String,
+        /// Name of the new one.
+        pub to: String,
+        /// Give a variable another value in the new one.
+        #[arg(long, value_name = "NAME=VALUE")]
+        pub set: Vec<String>,
+        /// Print the manifest as it would be, and write nothing.
+        #[arg(long)]
+        pub dry_run: bool,
     }
 
     #[derive(Args)]

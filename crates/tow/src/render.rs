@@ -1,10 +1,12 @@
 //! Tables and sentences.
 
 use towpath::agent::api::{CertificateStatus, InstanceStatus, JobStatus, ReleaseStatus, Status};
+use towpath::manifest::{LOCAL, Manifest};
 use towpath::release::Phase;
 use towpath::release::{Collected, Explained, ExplainedStep, Garbage};
 
-use crate::times;
+use crate::place::Place;
+use crate::{out, times};
 
 /// A table of left-aligned columns, two spaces apart.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
@@ -30,6 +32,30 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         .chain(body)
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+/// Which environment this is: its name first, in a colour that says how dear it is where colours are wanted.
+pub fn place(place: &Place) -> String {
+    let name = &place.environment;
+    let name = match out::is_colourful() {
+        true => format!("\u{1b}[1;{}m{name}\u{1b}[0m", colour(place)),
+        false => name.clone(),
+    };
+    format!("{name} ({}, {})", place.app.name, place.whereabouts())
+}
+
+/// Green for the source tree, red where the way of a release ends, yellow for what lies between.
+fn colour(place: &Place) -> u8 {
+    let (manifest, _) = Manifest::read("tow.toml", &place.app.text);
+    let promote = manifest
+        .as_ref()
+        .and_then(|manifest| manifest.get("promote"));
+    let last = promote.and_then(|promote| promote.items().last()?.as_text());
+    match place.environment.as_str() {
+        LOCAL => 32,
+        name if name == last.unwrap_or("production") => 31,
+        _ => 33,
+    }
 }
 
 /// One line of at most `width` characters; what is cut off is shown to be.

@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["manifest"],
     &["config"],
     &["state"],
-    &["resource", "link", "container"],
+    &["resource", "link", "container", "render", "secret"],
     &[
         "supervise",
         "migrate",

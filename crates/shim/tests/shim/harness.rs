@@ -2,7 +2,7 @@
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 use towpath_shim::client::{self, ask};
 use towpath_shim::protocol::{
-    Exit, Log, Policy, Reply, Request, Restart, Spec, State, Status, Stop,
+    Exit, Handed, Log, Policy, Reply, Request, Restart, Spec, State, Status, Stop,
 };
 use towpath_shim::tree;
 
@@ -58,6 +58,7 @@ impl Shim {
                 keep: 2,
             },
             socket: dir.join("s"),
+            handed: false,
         };
         Self {
             dir,
@@ -96,6 +97,20 @@ impl Shim {
         let spec = serde_json::to_vec(&self.spec).unwrap();
         fs::write(self.dir.join("spec.json"), spec).unwrap();
         self.process = Some(program(&self.dir).spawn().unwrap());
+    }
+
+    /// Starts it with what no file may hold, and waits until it is up.
+    pub fn start_with(mut self, handed: &Handed) -> Self {
+        self.spec.handed = true;
+        let spec = serde_json::to_vec(&self.spec).unwrap();
+        fs::write(self.dir.join("spec.json"), spec).unwrap();
+        let mut process = program(&self.dir).stdin(Stdio::piped()).spawn().unwrap();
+        let input = process.stdin.take().unwrap();
+        serde_json::to_writer(input, handed).unwrap();
+        self.process = Some(process);
+        let identity = self.dir.join("shim.json");
+        until("the shim is up", || identity.exists().then_some(()));
+        self
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -196,7 +211,7 @@ pub fn program(dir: &Path) -> Command {
     let own = std::env::current_exe().unwrap();
     let target = own.parent().unwrap().parent().unwrap();
     let mut command = Command::new(target.join("examples/shim"));
-    command.arg(dir).stderr(std::process::Stdio::null());
+    command.arg(dir).stdin(Stdio::null()).stderr(Stdio::null());
     command
 }
 

@@ -7,6 +7,7 @@
 
 mod control;
 mod end;
+mod handed;
 mod harness;
 mod listen;
 mod log;

@@ -5,12 +5,12 @@ use towpath::config;
 use towpath::container::{self, Engine};
 use towpath::diagnostic::{Diagnostic, Report, Severity};
 use towpath::manifest::Manifest;
+use towpath::secret;
 
 use super::Ending;
 use crate::cli::Cli;
-use crate::cli::commands::{Check, Config};
-use crate::place::App;
-use crate::{out, render};
+use crate::cli::commands::Check;
+use crate::out;
 
 /// `tow check`.
 pub fn check(cli: &Cli, arguments: &Check) -> Ending {
@@ -21,6 +21,7 @@ pub fn check(cli: &Cli, arguments: &Check) -> Ending {
     if let (Some(manifest), _) = Manifest::read("tow.toml", &report.text) {
         let tree = config::check_tree(&manifest, &manifest.environments(), &root);
         report.extend(tree.diagnostics);
+        report.extend(secrets(&manifest, &root)?);
     }
     let engine = engine(&report);
     report.diagnostics.extend(engine);
@@ -39,6 +40,27 @@ pub fn check(cli: &Cli, arguments: &Check) -> Ending {
         ));
     }
     Ok(if report.has_errors() { 3 } else { 0 })
+}
+
+/// Secrets that are asked for and not there, and a file of them that is not as it was signed.
+fn secrets(manifest: &Manifest, root: &std::path::Path) -> Result<Vec<Diagnostic>, Trouble> {
+    let wrong = |error: secret::Error| Trouble {
+        exit: 3,
+        diagnostic: Diagnostic::error("secret::tampered", error.to_string())
+            .help("look at who changed it: `git log -p tow.secrets.toml`"),
+    };
+    let file = secret::File::read(root).map_err(wrong)?;
+    let environments = manifest.environments();
+    for environment in &environments {
+        file.as_ref()
+            .map_or(Ok(()), |file| file.verify(environment))
+            .map_err(wrong)?;
+    }
+    let has = |environment: &str, name: &str| {
+        file.as_ref()
+            .is_some_and(|file| file.row(environment, name).is_some())
+    };
+    Ok(config::check_secrets(manifest, &environments, &has).diagnostics)
 }
 
 /// An environment on this machine whose services run in containers needs an engine here.
@@ -85,37 +107,6 @@ fn root(cli: &Cli) -> Result<std::path::PathBuf, Trouble> {
             diagnostic,
         }
     })
-}
-
-/// `tow config`.
-pub fn config(cli: &Cli, arguments: &Config) -> Ending {
-    let app = App::find(cli)?;
-    let place = app.place(&arguments.here.environment)?;
-    let invalid = |report| out::invalid_manifest(&report, arguments.here.json);
-    let manifest = Manifest::parse("tow.toml", &app.text).map_err(invalid)?;
-    let resolved = config::resolve(&manifest, &place.environment).map_err(invalid)?;
-    let explained = config::explain(&manifest, &place.environment);
-    match (arguments.here.json, arguments.explain) {
-        (true, true) => out::json(&explained),
-        (true, false) => out::json(&resolved),
-        (false, explain) => {
-            let row = |one: &config::Explained| {
-                let mut row = vec![one.path.clone(), render::short(&one.value, 60)];
-                row.extend(explain.then(|| one.origin.to_string()));
-                row
-            };
-            let header: &[&str] = if explain {
-                &["KEY", "VALUE", "FROM"]
-            } else {
-                &["KEY", "VALUE"]
-            };
-            out::say(render::table(
-                header,
-                &explained.iter().map(row).collect::<Vec<_>>(),
-            ));
-        }
-    }
-    Ok(0)
 }
 
 /// `tow schema`.

@@ -50,12 +50,10 @@ pub fn actor() -> String {
 /// Begins a run and follows it to its end; gives the exit code.
 pub async fn act(act: Act<'_>) -> Ending {
     let (dry_run, json) = (act.begin.dry_run, act.json);
-    out::note(format!(
-        "{} ({}, {})",
-        act.place.environment,
-        act.place.app.name,
-        act.place.whereabouts()
-    ));
+    out::note(render::place(act.place));
+    if !dry_run {
+        super::secrets::send(act.place, act.client, &act.begin.what).await?;
+    }
     // Listened for before there is a run: whoever is told to leave has to say what goes on without it.
     let mut leaving = Leaving::listen();
     let begun: Begun = tokio::select! {

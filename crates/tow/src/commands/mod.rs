@@ -1,9 +1,12 @@
 //! The commands, one file each where there is more to it than a question and an answer.
 
 mod check;
+mod config;
 mod deploy;
 mod dial;
 mod doctor;
+mod drift;
+mod env;
 mod gc;
 mod inner;
 mod key;
@@ -13,6 +16,7 @@ mod migrate;
 mod plan;
 mod rehearsals;
 mod rehearse;
+mod secrets;
 mod server;
 mod setup;
 
@@ -67,7 +71,9 @@ async fn dispatch(cli: &Cli) -> Ending {
     match &cli.command {
         Command::Check(arguments) => check::check(cli, arguments),
         Command::Doctor(arguments) => doctor::doctor(cli, arguments),
-        Command::Config(arguments) => check::config(cli, arguments),
+        Command::Config(arguments) => config::config(cli, arguments).await,
+        Command::Secrets(arguments) => secrets::secrets(cli, arguments).await,
+        Command::Env(arguments) => env::env(cli, arguments),
         Command::Schema => check::schema(),
         Command::Up(arguments) => local::up(cli, arguments).await,
         Command::Down(arguments) => local::down(cli, arguments).await,
@@ -100,7 +106,8 @@ fn wants_json(command: &Command) -> bool {
     match command {
         Command::Check(arguments) => arguments.json,
         Command::Doctor(arguments) => arguments.here.json,
-        Command::Config(arguments) => arguments.here.json,
+        Command::Config(arguments) => config::wants_json(arguments),
+        Command::Secrets(arguments) => secrets::wants_json(arguments),
         Command::Up(arguments) => arguments.here.json,
         Command::Down(arguments) => arguments.here.json,
         Command::Ps(arguments) => arguments.here.json,

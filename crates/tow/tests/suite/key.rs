@@ -19,7 +19,7 @@ const PUBLIC: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKey0Key0Key0Key0Key0Key0Key0Key0Key0 me@ci\n";
 
 /// What a key is there for; every other route must be refused, whoever adds it.
-const ALLOWED: [Action; 9] = [
+const ALLOWED: [Action; 10] = [
     Action::Hello,
     Action::Status,
     Action::Releases,
@@ -29,6 +29,7 @@ const ALLOWED: [Action; 9] = [
     Action::Accept,
     Action::LookForBlob,
     Action::ReceiveBlob,
+    Action::TakeSecrets,
 ];
 
 fn key(fixture: &Fixture) -> Client {

@@ -15,11 +15,16 @@
 //! | `HEAD`, `GET`, `PUT /v1/blobs/DIGEST` | bytes | bytes |
 //! | `GET /v1/logs?service=web&lines=100&follow=1` | | [`LogLine`], one JSON object a line |
 //! | the same with `&from=web-1@PLACE`, once a log | | from those places on |
+//! | `GET /v1/secrets` | | [`SecretsStatus`] |
+//! | `POST /v1/secrets` | [`TakeSecrets`] | nothing |
+//! | `GET /v1/secrets/audit` | | [`AuditRows`] |
+//! | `GET /v1/drift` | | list of `Drift` |
 //! | `POST /v1/exit` | | nothing; services go on running |
 //! | `POST /v1/upgrade` | [`Upgrade`] | nothing |
 //!
 //! What goes wrong is answered with a status of 400 and more, and a [`Trouble`].
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +33,7 @@ use crate::build::Source;
 use crate::diagnostic::Diagnostic;
 use crate::id::{Digest, InstanceId, ReleaseId, RunId};
 use crate::release::{Explained, Migrating, Operation, Phase, Plan, Sabotage, Tree, Version};
+use crate::secret::Head;
 
 /// What went wrong, and the exit code that says so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +42,36 @@ pub struct Trouble {
     pub exit: u8,
     /// What failed, what is true now, what to do next.
     pub diagnostic: Diagnostic,
+}
+
+/// Who reads an environment's secrets on its machine, and which it has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretsStatus {
+    /// The agent's own contact: what others encrypt to.
+    pub contact: String,
+    /// Generation of what came last; 0 when nothing did.
+    pub generation: u64,
+    /// Version of each secret.
+    pub versions: BTreeMap<String, u32>,
+}
+
+/// The encrypted secrets of the environment, as `tow.secrets.toml` has them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TakeSecrets {
+    /// The text of its part of the file.
+    pub text: String,
+}
+
+/// The chain of who was given which secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRows {
+    /// The rows, as they are in the file.
+    pub rows: Vec<String>,
+    /// The signed head.
+    pub head: Option<Head>,
+    /// The key that checks it.
+    pub key: String,
 }
 
 /// Who answers.

@@ -79,6 +79,7 @@ impl Caller {
                     | Action::Accept
                     | Action::LookForBlob
                     | Action::ReceiveBlob
+                    | Action::TakeSecrets
             ),
         }
     }

@@ -12,9 +12,10 @@ use serde::de::DeserializeOwned;
 use super::answer::{Body, Failure, channel, failed, json, line, wrong};
 use super::caller::Caller;
 use super::routes::{self, Action};
-use super::{Agent, End, api, blobs, logs, releases, runs, status};
+use super::{Agent, End, api, blobs, logs, releases, runs, secrets, status};
 use crate::id::{ReleaseId, RunId};
 use crate::link::PROTOCOL;
+use crate::release::drift;
 use crate::state::Kind;
 
 /// A JSON body is a manifest and little more.
@@ -80,6 +81,10 @@ async fn route(
         }
         Action::Logs => logs::answer(&agent.world, &query),
         Action::Exit => Ok(end(agent, End::Exit)),
+        Action::Secrets => Ok(json(&secrets::status(&agent.world)?)),
+        Action::TakeSecrets => Ok(json(&secrets::take(&agent.world, &read(request).await?)?)),
+        Action::Drift => Ok(json(&drift(&agent.world).map_err(failed)?)),
+        Action::Audit => Ok(json(&secrets::audit(&agent.world)?)),
         Action::Upgrade => upgrade(agent, caller, &read(request).await?),
     }
 }

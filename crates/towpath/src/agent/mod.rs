@@ -24,6 +24,7 @@ mod patience;
 mod releases;
 pub mod routes;
 mod runs;
+mod secrets;
 mod status;
 mod turn;
 mod user;
@@ -50,6 +51,7 @@ pub use doctor::doctor;
 use crate::clock::Clock;
 use crate::diagnostic::Diagnostic;
 use crate::release::{SigningKey, World, home};
+use crate::secret::keep::Keeper;
 use crate::state::{self, Blobs, Store};
 use crate::supervise::{Places, Supervisor, reap_inherited};
 use access::Access;
@@ -203,6 +205,10 @@ fn open(options: Options, store: Store, runtime: PathBuf) -> Result<Agent, Error
     let state = options.state;
     let key =
         SigningKey::open(&state).map_err(|error| Error::Io(state.join("signing.key"), error))?;
+    // Made now, so that it can be told who is to read what this environment's services need.
+    Keeper::new(&state)
+        .identity()
+        .map_err(|error| Error::Io(state.join("secret.key"), std::io::Error::other(error)))?;
     let user =
         user::user(&options.environment, &state).map_err(|user::Closed(dir)| Error::Closed(dir))?;
     if let Some(user) = user {

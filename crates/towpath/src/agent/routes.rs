@@ -35,6 +35,14 @@ pub enum Action {
     Exit,
     /// Become another build.
     Upgrade,
+    /// Who reads this environment's secrets here, and which it has.
+    Secrets,
+    /// Take the environment's secrets, encrypted.
+    TakeSecrets,
+    /// Who was given which.
+    Audit,
+    /// What is applied and live.
+    Drift,
 }
 
 /// Method, path and action; `*` stands for one part of a path.
@@ -55,6 +63,10 @@ pub const ROUTES: &[(&str, &str, Action)] = &[
     ("GET", "/v1/logs", Action::Logs),
     ("POST", "/v1/exit", Action::Exit),
     ("POST", "/v1/upgrade", Action::Upgrade),
+    ("GET", "/v1/secrets", Action::Secrets),
+    ("POST", "/v1/secrets", Action::TakeSecrets),
+    ("GET", "/v1/secrets/audit", Action::Audit),
+    ("GET", "/v1/drift", Action::Drift),
 ];
 
 /// The action of a request, and the part of its path that `*` stands for.

@@ -33,6 +33,13 @@ pub(super) fn container(
     let marker = if image.is_absent() { dockerfile } else { image };
     senseless(reader, &from, &marker);
     probes(reader, &marker);
+    let secrets = reader.at("secrets");
+    if !secrets.is_absent() {
+        let what = format!("`{}` of a service in a container", secrets.path);
+        reader
+            .sheet
+            .report(super::audit::not_yet(&what, secrets.key.clone()));
+    }
     let port = port(reader, names, role, needs);
     Some(Container { from, port })
 }

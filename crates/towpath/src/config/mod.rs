@@ -7,6 +7,7 @@
 mod audit;
 mod container;
 mod foreign;
+mod inline;
 mod load;
 mod merge;
 mod names;
@@ -21,6 +22,7 @@ mod template;
 mod tls;
 mod tree;
 mod types;
+mod variable;
 
 use std::collections::BTreeMap;
 
@@ -28,12 +30,13 @@ use crate::diagnostic::{Diagnostic, Report, Span, closest};
 use crate::manifest::value::Value;
 use crate::manifest::{LOCAL, Manifest, keys};
 
+pub use inline::weak;
 use names::Names;
 pub use purpose::Purpose;
 use service::Draft;
-pub use sheet::{Explained, Origin};
+pub use sheet::{Explained, Origin, Overridden};
 use sheet::{Reader, Sheet};
-pub use tree::check_tree;
+pub use tree::{check_secrets, check_tree};
 pub use types::*;
 
 /// What a manifest means in an environment.
@@ -151,12 +154,14 @@ fn read(sheet: &Sheet<'_>) -> Config {
         .at("window")
         .duration(default_window(sheet.environment));
     let keep = root.at("keep").integer(5);
-    let (drafts, order) = services(&root, domain.as_deref());
+    let variables = variable::read(&root);
+    let (drafts, order) = services(&root, domain.as_deref(), &variables);
     let services: BTreeMap<String, Service> = drafts
         .into_iter()
         .map(|(name, draft)| (name, draft.service))
         .collect();
     let resources = resource::read(&root, (&services, &order));
+    inline::check(&root, &promote);
     let hosts = tls::hosts(domain.as_deref(), services.values());
     Config {
         app,
@@ -169,6 +174,7 @@ fn read(sheet: &Sheet<'_>) -> Config {
         trust: trust.into_iter().map(|(network, _)| network).collect(),
         window,
         keep,
+        variables,
         services,
         order,
         resources,
@@ -195,8 +201,12 @@ fn audit_both(sheet: &Sheet<'_>, merged: &Value) {
 }
 
 /// The services and the order of their start.
-fn services(root: &Reader<'_>, domain: Option<&str>) -> (BTreeMap<String, Draft>, Vec<String>) {
-    let names = Names::read(root);
+fn services(
+    root: &Reader<'_>,
+    domain: Option<&str>,
+    variables: &BTreeMap<String, Variable>,
+) -> (BTreeMap<String, Draft>, Vec<String>) {
+    let names = Names::read(root, variables);
     let declared = root.at("services").entries();
     if declared.is_empty() {
         no_services(root);

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::sheet::{Reader, Sheet};
 use super::template::{Piece, pieces};
-use super::{Part, Template};
+use super::{Part, Template, Variable};
 use crate::diagnostic::{Diagnostic, Span, closest};
+use crate::manifest::value::Kind;
 
 /// What instances and logs of our own are called.
 const RESERVED: [(&str, &str); 2] = [
@@ -58,15 +59,16 @@ pub(super) struct Names<'a> {
     sheet: &'a Sheet<'a>,
     /// Services and resources.
     pub named: BTreeMap<String, Named>,
-    variables: BTreeMap<String, String>,
+    /// The variables, whether they have a value here or not.
+    pub variables: &'a BTreeMap<String, Variable>,
 }
 
 impl<'a> Names<'a> {
-    pub fn read(root: &Reader<'a>) -> Self {
+    pub fn read(root: &Reader<'a>, variables: &'a BTreeMap<String, Variable>) -> Self {
         let mut names = Self {
             sheet: root.sheet,
             named: BTreeMap::new(),
-            variables: BTreeMap::new(),
+            variables,
         };
         let mut places: BTreeMap<&str, Span> = BTreeMap::new();
         for (name, service) in root.at("services").entries() {
@@ -89,11 +91,6 @@ impl<'a> Names<'a> {
             }
             let kind = kind.unwrap_or_default().to_owned();
             names.named.insert(name.to_owned(), Named::Resource(kind));
-        }
-        for (name, variable) in root.at("variables").entries() {
-            if let Some(text) = variable.text() {
-                names.variables.insert(name.to_owned(), text.to_owned());
-            }
         }
         names
     }
@@ -179,9 +176,33 @@ impl<'a> Names<'a> {
         Some(template)
     }
 
+    /// Reports a name of `variables` that is none.
+    pub fn undeclared(&self, item: &Reader<'_>, name: &str) {
+        let known: Vec<_> = self.variables.keys().map(String::as_str).collect();
+        let message = format!("`{}` names `{name}`, which is no variable", item.path);
+        let note = match known.is_empty() {
+            true => "there are no variables".to_owned(),
+            false => format!("there are {}", list(&known)),
+        };
+        let help = match closest(name, known) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("declare it under `[variables]`: `{name} = \"...\"`"),
+        };
+        let diagnostic = Diagnostic::error("config::unknown-variable", message)
+            .label(item.span(), "not declared")
+            .note(note)
+            .help(help);
+        self.sheet.report(diagnostic);
+    }
+
     fn variable(&self, reader: &Reader<'_>, name: &str) -> &str {
-        if let Some(value) = self.variables.get(name) {
+        let declared = self.variables.get(name);
+        if let Some(value) = declared.and_then(|variable| variable.value.as_deref()) {
             return value;
+        }
+        // One that is required, or wrong, was reported where it stands.
+        if declared.is_some_and(|variable| variable.required) || self.is_wrong(name) {
+            return "";
         }
         let known = self.variables.keys().map(String::as_str);
         let message = format!(
@@ -189,6 +210,9 @@ impl<'a> Names<'a> {
             reader.path
         );
         let help = match closest(name, known) {
+            _ if declared.is_some() => {
+                "give it a default, or a value under `[environments.NAME.variables]`".to_owned()
+            }
             Some(near) => format!("did you mean `{near}`?"),
             None if self.named.contains_key(name) => format!("did you mean `${{{name}.url}}`?"),
             None => {
@@ -200,6 +224,20 @@ impl<'a> Names<'a> {
             .help(help);
         self.sheet.report(diagnostic);
         ""
+    }
+
+    /// Whether a variable has a value that was refused.
+    fn is_wrong(&self, name: &str) -> bool {
+        let root = self.sheet.manifest;
+        let here = root.environment(self.sheet.environment);
+        let path = format!("variables.{name}.default");
+        [Some(root.root()), here]
+            .into_iter()
+            .flatten()
+            .any(|table| {
+                let value = table.find(&path);
+                value.is_some_and(|value| value.kind != Kind::Unset)
+            })
     }
 
     fn check_attribute(&self, reader: &Reader<'_>, name: &str, attribute: &str) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::ser::{Serialize, Serializer};
 
-use super::{Address, Part, Server, Template};
+use super::{Address, Part, Server, Template, VariableKind};
 
 /// A duration as whole milliseconds.
 pub(super) fn millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -34,6 +34,58 @@ impl fmt::Display for Template {
             }
         }
         Ok(())
+    }
+}
+
+impl VariableKind {
+    /// The type that `word` names in a manifest, which has made sure that it names one.
+    pub(super) fn parse(word: &str) -> VariableKind {
+        match word {
+            "integer" => VariableKind::Integer,
+            "number" => VariableKind::Number,
+            "boolean" => VariableKind::Boolean,
+            "duration" => VariableKind::Duration,
+            "size" => VariableKind::Size,
+            "url" => VariableKind::Url,
+            "enum" => VariableKind::Enum,
+            "list" => VariableKind::List,
+            _ => VariableKind::String,
+        }
+    }
+
+    /// What a value of it looks like, for a message; an enum is one of `values`.
+    pub(super) fn expected(self, values: &[String]) -> String {
+        let expected = match self {
+            VariableKind::String => "a string",
+            VariableKind::Integer => "an integer",
+            VariableKind::Number => "a number",
+            VariableKind::Boolean => "`true` or `false`",
+            VariableKind::Duration => "a duration such as \"30s\"",
+            VariableKind::Size => "a size such as \"8MB\"",
+            VariableKind::Url => "a URL such as \"https://example.com\"",
+            VariableKind::Enum => {
+                let words: Vec<_> = values.iter().map(|word| format!("{word:?}")).collect();
+                return format!("one of {}", words.join(", "));
+            }
+            VariableKind::List => "an array of strings, none of them blank or with a comma",
+        };
+        expected.to_owned()
+    }
+}
+
+impl fmt::Display for VariableKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            VariableKind::String => "string",
+            VariableKind::Integer => "integer",
+            VariableKind::Number => "number",
+            VariableKind::Boolean => "boolean",
+            VariableKind::Duration => "duration",
+            VariableKind::Size => "size",
+            VariableKind::Url => "url",
+            VariableKind::Enum => "enum",
+            VariableKind::List => "list",
+        })
     }
 }
 

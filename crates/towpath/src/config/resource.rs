@@ -157,7 +157,7 @@ fn address(reader: &Reader<'_>, kind: ResourceKind) -> Option<Address> {
 }
 
 /// In the part before the host, or among the parameters.
-fn has_password(url: &str) -> bool {
+pub(super) fn has_password(url: &str) -> bool {
     let rest = url.split_once("://").map_or("", |(_, rest)| rest);
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
     // The last sign: a password may hold another, and a slash.

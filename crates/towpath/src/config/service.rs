@@ -25,7 +25,9 @@ pub(super) fn read(reader: &Reader<'_>, names: &Names<'_>, lone: bool) -> Draft 
     let role = role(reader);
     let needs = needs(reader, names);
     let mut env = env(reader, names, role);
+    given(reader, names, role, &mut env);
     inject(reader, names, &needs, &mut env);
+    let secrets = secrets(reader, role, &env);
     let needs = implied(reader, needs, &env);
     let (routes, route_spans) = routes(reader, role, lone);
     let ready = probe::ready(reader, role);
@@ -65,6 +67,7 @@ pub(super) fn read(reader: &Reader<'_>, names: &Names<'_>, lone: bool) -> Draft 
         ready,
         needs: needs.iter().map(|(name, _)| name.clone()).collect(),
         env,
+        secrets,
         replicas: reader.at("replicas").integer(1),
         overlap: reader.at("overlap").flag(false),
         restart: restart(&reader.at("restart")),
@@ -157,6 +160,100 @@ fn env(reader: &Reader<'_>, names: &Names<'_>, role: Role) -> BTreeMap<String, T
         env.insert(name.to_owned(), template);
     }
     env
+}
+
+/// The variables that it asks for, by their own names; what `env` says of the same name counts.
+fn given(reader: &Reader<'_>, names: &Names<'_>, role: Role, env: &mut BTreeMap<String, Template>) {
+    let asked = reader.at("variables");
+    for item in asked.items() {
+        let Some(name) = item.quiet_text() else {
+            continue;
+        };
+        if role == Role::Web && matches!(name, "PORT" | "HOST") {
+            reserved(&item, name);
+            continue;
+        }
+        let Some(variable) = names.variables.get(name) else {
+            names.undeclared(&item, name);
+            continue;
+        };
+        let value = variable.value.as_ref().filter(|_| !env.contains_key(name));
+        if let Some(value) = value {
+            let template = Template {
+                parts: vec![Part::Text(value.clone())],
+            };
+            let path = reader.at("env").at(name).path;
+            let origin = reader.sheet.injected(&item.span());
+            reader.sheet.explain(path, format!("{value:?}"), origin);
+            env.insert(name.to_owned(), template);
+        }
+    }
+}
+
+/// The secrets that it asks for. Each is an environment variable, and in no command: arguments are for everybody to
+/// read.
+fn secrets(reader: &Reader<'_>, role: Role, env: &BTreeMap<String, Template>) -> Vec<String> {
+    let asked = reader.at("secrets");
+    if asked.is_absent() {
+        return Vec::new();
+    }
+    let names = asked.texts();
+    for item in asked.items() {
+        let Some(name) = item.quiet_text() else {
+            continue;
+        };
+        if role == Role::Web && matches!(name, "PORT" | "HOST") {
+            reserved(&item, name);
+        }
+        if env.contains_key(name) {
+            let message = format!("`{}` gives `{name}` twice", reader.path);
+            let other = reader.at("env").at(name);
+            let other = if other.is_absent() {
+                reader.at("variables")
+            } else {
+                other
+            };
+            // The other's line is not shown: the value stands in it.
+            let line = reader.sheet.manifest.line(&other.key);
+            reader.sheet.report(
+                Diagnostic::error("config::ambiguous-variable", message)
+                    .label(item.span(), "as a secret")
+                    .note(format!("and in plain text, on line {line}"))
+                    .help("take it out of one of them"),
+            );
+        }
+        for key in ["run", "dev", "release"] {
+            in_command(&reader.at(key), name);
+        }
+    }
+    names.into_iter().map(|(name, _)| name).collect()
+}
+
+fn in_command(command: &Reader<'_>, name: &str) {
+    let Some(text) = command.quiet_text() else {
+        return;
+    };
+    let named = text.split('$').skip(1).any(|rest| {
+        let rest = rest.strip_prefix('{').unwrap_or(rest);
+        let after = rest.strip_prefix(name);
+        after.is_some_and(|after| {
+            !after.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+        })
+    });
+    if named {
+        let message = format!(
+            "`{}` puts the secret `{name}` into an argument",
+            command.path
+        );
+        command.sheet.report(
+            Diagnostic::error("config::secret-in-command", message)
+                .label(
+                    command.span(),
+                    "every user of the machine can read arguments",
+                )
+                .help("let the program read it from its environment"),
+        );
+    }
 }
 
 fn reserved(value: &Reader<'_>, name: &str) {

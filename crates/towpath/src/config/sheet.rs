@@ -22,6 +22,18 @@ pub struct Explained {
     pub value: String,
     /// Where it came from.
     pub origin: Origin,
+    /// What it would be without the environment, where that says otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overridden: Option<Overridden>,
+}
+
+/// A shared value that an environment has put another in the place of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Overridden {
+    /// The value, as it would be typed.
+    pub value: String,
+    /// Where it stands.
+    pub origin: Origin,
 }
 
 /// Where a value came from.
@@ -95,7 +107,18 @@ impl<'a> Sheet<'a> {
             path,
             value,
             origin,
+            overridden: None,
         });
+    }
+
+    /// The shared value at `path`, where `value` stands in an environment.
+    fn overridden(&self, path: &str, value: &Value) -> Option<Overridden> {
+        let below = self.manifest.root().find(path);
+        let below = below.filter(|_| value.environment)?;
+        Some(Overridden {
+            value: below.shown(),
+            origin: self.origin(below),
+        })
     }
 
     pub fn injected(&self, span: &Span) -> Origin {
@@ -275,10 +298,24 @@ impl<'a> Reader<'a> {
 
     /// Writes down that this value was read.
     pub fn note(&self, shown: String) {
+        self.note_as(&self.path, shown);
+    }
+
+    /// Writes down under another path that this value was read.
+    pub fn note_as(&self, path: &str, shown: String) {
         if let Some(value) = self.value {
-            self.sheet
-                .explain(self.path.clone(), shown, self.sheet.origin(value));
+            self.sheet.explained.borrow_mut().push(Explained {
+                path: path.to_owned(),
+                value: shown,
+                origin: self.sheet.origin(value),
+                overridden: self.sheet.overridden(&self.path, value),
+            });
         }
+    }
+
+    /// The path of the table that it stands in.
+    pub fn above(&self) -> &str {
+        self.path.rsplit_once('.').map_or("", |(above, _)| above)
     }
 
     fn default<T, U: From<T>>(&self, value: T, shown: String) -> U {

@@ -30,6 +30,39 @@ pub fn check_tree(manifest: &Manifest, environments: &[&str], root: &Path) -> Re
     Report::new(manifest.name(), manifest.text(), found)
 }
 
+/// Secrets that services ask for and that nobody has set, in each of these environments; `has` says which there are.
+pub fn check_secrets(
+    manifest: &Manifest,
+    environments: &[&str],
+    has: &dyn Fn(&str, &str) -> bool,
+) -> Report {
+    let mut found = Vec::new();
+    for environment in environments {
+        let sheet = Sheet::new(manifest, environment);
+        let here = manifest.environment(environment);
+        let merged = merge::merge(manifest.root(), here, &keys::ENVIRONMENT);
+        for (_, service) in Reader::root(&sheet, &merged).at("services").entries() {
+            let asked = service.at("secrets").items().into_iter();
+            let missing = asked.filter(|item| {
+                item.quiet_text()
+                    .is_some_and(|name| !has(environment, name))
+            });
+            found.extend(missing.map(|item| not_set(environment, &item)));
+        }
+    }
+    Report::new(manifest.name(), manifest.text(), found)
+}
+
+fn not_set(environment: &str, item: &Reader<'_>) -> Diagnostic {
+    let name = item.quiet_text().unwrap_or_default();
+    Diagnostic::error(
+        "secret::missing",
+        format!("missing in {environment}: {name}"),
+    )
+    .label(item.span(), "asked for, and set by nobody")
+    .help(format!("run `tow secrets set {name} -e {environment}`"))
+}
+
 fn dockerfile(service: &Reader<'_>, root: &Path) -> Option<Diagnostic> {
     let file = service.at("dockerfile");
     let path = file.quiet_text()?;

@@ -36,6 +36,9 @@ pub struct Config {
     pub window: Duration,
     /// Releases whose builds, artifacts and backups `tow gc` keeps.
     pub keep: u32,
+    /// The variables, by name; those without a value here are among them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, Variable>,
     /// The services, by name.
     pub services: BTreeMap<String, Service>,
     /// Names of the services, each after those it needs.
@@ -46,6 +49,49 @@ pub struct Config {
     pub traffic: Option<Traffic>,
     /// What a rehearsal deploys, when it is declared.
     pub rehearse: Option<Rehearse>,
+}
+
+/// A typed value that services may be given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Variable {
+    /// What its value is.
+    #[serde(rename = "type")]
+    pub kind: VariableKind,
+    /// The value as services get it, if it has one here.
+    pub value: Option<String>,
+    /// Whether it must have one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub required: bool,
+    /// What it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// What an enum may be.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
+}
+
+/// What the value of a variable is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VariableKind {
+    /// Any text.
+    String,
+    /// A whole number.
+    Integer,
+    /// A number.
+    Number,
+    /// `true` or `false`.
+    Boolean,
+    /// A length of time: `30s`.
+    Duration,
+    /// A number of bytes: `8MB`.
+    Size,
+    /// A URL without a password.
+    Url,
+    /// One of some words.
+    Enum,
+    /// Texts, divided by commas.
+    List,
 }
 
 /// A machine that is reached by ssh.
@@ -121,6 +167,9 @@ pub struct Service {
     pub needs: Vec<String>,
     /// Environment variables, with references.
     pub env: BTreeMap<String, Template>,
+    /// Secrets that it is given, by their own names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
     /// Copies that run.
     pub replicas: u32,
     /// A worker's old and new copies may run at once; of a job, a run may begin before the one before it has ended.

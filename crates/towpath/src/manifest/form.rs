@@ -66,6 +66,8 @@ pub enum Form {
     Image,
     /// The name of a file.
     File,
+    /// A regular expression.
+    Pattern,
 }
 
 impl Form {
@@ -90,6 +92,7 @@ impl Form {
             Form::Size => "a size such as \"8MB\"",
             Form::Ref => "a git ref",
             Form::Schedule => "a schedule such as \"every 15m\" or \"0 3 * * *\"",
+            Form::Pattern => "a regular expression",
             Form::Image => "an image such as \"registry.example.com/notes:1\"",
             Form::File => "a file name such as \"database.sqlite\"",
         }
@@ -125,6 +128,9 @@ impl Form {
             Form::Ref => ref_fault(text),
             Form::Image => (!is_image(text)).then_some("is not a container image"),
             Form::File => (!is_file(text)).then_some("is not the name of a file"),
+            Form::Pattern => pattern(text)
+                .is_none()
+                .then_some("is not a regular expression"),
         };
         fault.map(str::to_owned)
     }
@@ -216,6 +222,24 @@ pub fn size(text: &str) -> Option<u64> {
         _ => return None,
     };
     number.checked_mul(bytes)
+}
+
+/// A regular expression that has to match all of a text.
+pub fn pattern(text: &str) -> Option<regex_lite::Regex> {
+    // Alone first: what closes a group that is not its own must not become right by the brackets.
+    regex_lite::Regex::new(text).ok()?;
+    regex_lite::Regex::new(&format!("^(?:{text})$")).ok()
+}
+
+/// Whether it is a URL: a scheme, `://`, and a host or a path without blanks.
+pub fn is_url(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    text.split_once("://").is_some_and(|(scheme, rest)| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.chars().all(plain)
+            && !rest.is_empty()
+            && !rest.contains(|c: char| c.is_whitespace() || c.is_control())
+    })
 }
 
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {

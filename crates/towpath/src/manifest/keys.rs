@@ -57,7 +57,7 @@ pub static ROOT: Shape = Shape::Table(&keys(&[
     field(
         "variables",
         VARIABLES,
-        "plain values, referenced as `${NAME}` in `env`",
+        "typed values, given to services and referenced as `${NAME}` in `env`",
     ),
     field("secrets", Shape::Open, "values that are never shown").later(),
     field("checks", Shape::Open, "checks after a deployment").later(),
@@ -152,7 +152,7 @@ const RESOURCES: Shape = Shape::Map {
 };
 const VARIABLES: Shape = Shape::Map {
     names: Form::Variable,
-    of: &Shape::Text(Form::Plain),
+    of: &VARIABLE,
 };
 const ENV: Shape = Shape::Map {
     names: Form::Variable,
@@ -162,6 +162,50 @@ const ENV: Shape = Shape::Map {
 const PORT: Shape = Shape::Integer {
     min: 1,
     max: 65_535,
+};
+
+const LENGTH: Shape = Shape::Integer {
+    min: 0,
+    max: 1_000_000,
+};
+
+static VARIABLE: Shape = Shape::Short {
+    key: "default",
+    of: &Shape::Plain,
+    table: &Shape::Table(&keys(&[
+        field(
+            "type",
+            Shape::Choice {
+                now: &[
+                    "string", "integer", "number", "boolean", "duration", "size", "url", "enum",
+                    "list",
+                ],
+                later: &[],
+            },
+            "what its value is",
+        ),
+        field("default", Shape::Plain, "its value"),
+        field(
+            "required",
+            Shape::Bool,
+            "whether every environment must have a value",
+        ),
+        field("description", text(Form::Filled), "what it is for"),
+        field("min", Shape::Plain, "the least that its value may be"),
+        field("max", Shape::Plain, "the most that its value may be"),
+        field("min_length", LENGTH, "least characters, or items of a list"),
+        field("max_length", LENGTH, "most characters, or items of a list"),
+        field(
+            "pattern",
+            text(Form::Pattern),
+            "regular expression that all of a string matches",
+        ),
+        field(
+            "values",
+            list(&Shape::Text(Form::Plain)),
+            "what an enum may be",
+        ),
+    ])),
 };
 
 static SERVICE: Shape = Shape::Table(&Keys {
@@ -231,11 +275,15 @@ static SERVICE: Shape = Shape::Table(&Keys {
         ),
         field("env", ENV, "environment variables"),
         field(
+            "variables",
+            list(&Shape::Text(Form::Variable)),
+            "variables that it is given, by their own names",
+        ),
+        field(
             "secrets",
             list(&Shape::Text(Form::Variable)),
-            "secrets that it is given",
-        )
-        .later(),
+            "secrets that it is given, by their own names",
+        ),
         field(
             "replicas",
             Shape::Integer { min: 1, max: 64 },

@@ -40,6 +40,10 @@ fn of(shape: &Shape, environment: bool) -> Value {
         Shape::Short {
             of: short, table, ..
         } => any_of([of(short, false), of(table, environment)]),
+        Shape::Plain => json!({
+            "type": ["string", "number", "boolean", "array"],
+            "items": { "type": "string" },
+        }),
         Shape::Json => json!({ "type": ["string", "object"] }),
         Shape::Open => json!({}),
     }

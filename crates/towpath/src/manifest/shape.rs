@@ -54,6 +54,8 @@ pub enum Shape {
         /// The long form.
         table: &'static Shape,
     },
+    /// A string, a number, a boolean, or an array of strings.
+    Plain,
     /// A JSON document: a string, or a table.
     Json,
     /// Anything; its inside is not looked at.
@@ -183,6 +185,7 @@ impl Shape {
             }
             Shape::Map { .. } | Shape::Table(_) => "a table".to_owned(),
             Shape::Short { of, .. } => format!("{} or a table", of.describe()),
+            Shape::Plain => "a string, a number, a boolean, an array of strings".to_owned(),
             Shape::Json => "a string or a table".to_owned(),
             Shape::Open => "any value".to_owned(),
         }

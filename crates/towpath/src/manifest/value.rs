@@ -91,6 +91,46 @@ impl Value {
         }
     }
 
+    /// As a program is given it: plain text, the items of an array divided by commas.
+    pub fn plain(&self) -> String {
+        match &self.kind {
+            Kind::Text(text) | Kind::Date(text) => text.clone(),
+            Kind::Integer(number) => number.to_string(),
+            Kind::Float(number) => number.to_string(),
+            Kind::Bool(yes) => yes.to_string(),
+            Kind::List(items) => {
+                let items: Vec<_> = items.iter().map(Value::plain).collect();
+                items.join(",")
+            }
+            Kind::Table(_) | Kind::Unset | Kind::Invalid => String::new(),
+        }
+    }
+
+    /// As it would be typed.
+    pub fn shown(&self) -> String {
+        match &self.kind {
+            Kind::Text(text) => format!("{text:?}"),
+            Kind::List(items) => {
+                let items: Vec<_> = items.iter().map(Value::shown).collect();
+                format!("[{}]", items.join(", "))
+            }
+            Kind::Table(_) | Kind::Unset | Kind::Invalid => self.kind.name().to_owned(),
+            _ => self.plain(),
+        }
+    }
+
+    /// What stands at a path such as `services.web.routes[0].path` below it.
+    pub fn find(&self, path: &str) -> Option<&Value> {
+        path.split('.').try_fold(self, |value, step| {
+            let mut parts = step.split('[');
+            let named = value.as_table()?.get(parts.next()?)?;
+            parts.try_fold(named, |value, index| {
+                let index: usize = index.strip_suffix(']')?.parse().ok()?;
+                value.items().get(index)
+            })
+        })
+    }
+
     /// The same as JSON; what JSON has no number for becomes null.
     pub fn to_json(&self) -> serde_json::Value {
         match &self.kind {

@@ -63,6 +63,7 @@ impl Walker {
     fn kind(&mut self, raw: &Raw<'_>, shape: &Shape) -> Kind {
         match (shape, raw.get_ref()) {
             (Shape::Open, _) => self.open(raw),
+            (Shape::Plain, _) => self.plain(raw, shape),
             (Shape::Json, DeValue::Table(_)) => self.open(raw),
             (Shape::Json, DeValue::String(_)) => self.text(raw, Form::Any),
             (Shape::Bool, DeValue::Boolean(yes)) => Kind::Bool(*yes),
@@ -325,6 +326,15 @@ impl Walker {
         Kind::Invalid
     }
 
+    fn plain(&mut self, raw: &Raw<'_>, shape: &Shape) -> Kind {
+        match raw.get_ref() {
+            DeValue::String(_) => self.text(raw, Form::Plain),
+            DeValue::Array(items) => self.list(items, &Shape::Text(Form::Plain), false),
+            DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) => self.open(raw),
+            DeValue::Datetime(_) | DeValue::Table(_) => self.wrong_type(raw, shape),
+        }
+    }
+
     /// A value whose inside has no shape.
     fn open(&mut self, raw: &Raw<'_>) -> Kind {
         match raw.get_ref() {
@@ -413,6 +423,14 @@ fn fits(raw: &DeValue<'_>, shape: &Shape) -> bool {
     matches!(
         (shape, raw),
         (Shape::Text(_) | Shape::Choice { .. }, DeValue::String(_))
+            | (
+                Shape::Plain,
+                DeValue::String(_)
+                    | DeValue::Integer(_)
+                    | DeValue::Float(_)
+                    | DeValue::Boolean(_)
+                    | DeValue::Array(_)
+            )
     )
 }
 

@@ -101,6 +101,7 @@ fn process(world: &World, listen: &str, listen_tls: Option<&str>) -> Process {
         log: (8 << 20, 4),
         ready: None,
         alive: None,
+        secrets: Vec::new(),
         container: None,
     }
 }

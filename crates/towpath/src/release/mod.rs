@@ -12,6 +12,7 @@
 mod collect;
 mod containers;
 pub mod database;
+mod drift;
 mod effect;
 mod executor;
 mod explain;
@@ -31,6 +32,7 @@ mod resources;
 mod run;
 mod schema;
 mod scratch;
+mod secrets;
 mod step;
 mod toolchain;
 mod trial;
@@ -40,6 +42,7 @@ mod way;
 mod world;
 
 pub use collect::{Collected, Garbage, doom, garbage, of_no_release, remove};
+pub use drift::{Drift, declared, drift};
 pub use effect::images::image_id;
 pub use executor::{Cancel, Outcome, resume};
 pub use explain::{Explained, ExplainedStep};

@@ -11,7 +11,7 @@ use super::version::millis;
 use super::way::admit;
 use super::{
     Environment, Instance, Operation, Plan, Sabotage, Side, Step, Version, World, resources,
-    toolchain,
+    secrets, toolchain,
 };
 use crate::build::Source;
 use crate::config::{Config, Purpose, Role};
@@ -138,6 +138,7 @@ fn plan(
         return Err(Refusal::Already(release));
     }
     engine(&containers)?;
+    secrets::check(world, &config, operation)?;
     let run = RunId(now.last_run + 1);
     let mut taken = taken(world, now);
     let provides = steps_of_resources(world, &config, &mut taken)?;

@@ -368,6 +368,7 @@ impl Version {
             log: (service.log_max_bytes, service.log_keep),
             ready: Some(service.ready.clone()),
             alive: service.alive.clone(),
+            secrets: service.secrets.clone(),
             container: None,
         }
     }

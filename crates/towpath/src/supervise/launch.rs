@@ -15,6 +15,7 @@ use towpath_shim::tree;
 use super::{Error, Places, Process, Supervisor};
 use crate::container::{self, Running};
 use crate::id::InstanceId;
+use crate::secret::keep::Keeper;
 use crate::state::write_whole;
 
 const COMES_UP: Duration = Duration::from_secs(10);
@@ -111,18 +112,36 @@ impl Supervisor {
             }
         })
         .await;
+        let handed = self.handed(process)?;
         self.prepare(process, &dir)?;
         let child = Command::new(&self.places.tow)
             .arg("shim")
             .arg(&dir)
             // A shim is never a member of a tree that is swept.
             .env_remove(towpath_shim::protocol::MARK)
-            .stdin(Stdio::null())
+            .stdin(handed.as_ref().map_or_else(Stdio::null, |_| Stdio::piped()))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        let child = child.map_err(|error| Error::Io(self.places.tow.clone(), error))?;
+        let mut child = child.map_err(|error| Error::Io(self.places.tow.clone(), error))?;
+        if let (Some(mut input), Some(handed)) = (child.stdin.take(), handed) {
+            // A shim that ends before it has read says why itself.
+            let _ = input.write_all(&handed).await;
+        }
         self.comes_up(&process.id, child).await
+    }
+
+    /// The secrets of a process, as its shim takes them; they are forgotten when it has them.
+    fn handed(&self, process: &Process) -> Result<Option<Vec<u8>>, Error> {
+        if process.secrets.is_empty() {
+            return Ok(None);
+        }
+        let failed = |error| Error::Secret(process.id.clone(), error);
+        let keeper = Keeper::new(&self.places.state);
+        let handed = keeper.hand_over(&process.id.0, &process.secrets);
+        let text = serde_json::to_vec(&handed.map_err(failed)?);
+        text.map(Some)
+            .map_err(|error| Error::Io(self.places.state.clone(), error.into()))
     }
 
     /// As [`Supervisor::status`], but a shim that an earlier agent has just started, and that does

@@ -32,6 +32,7 @@ pub use tend::Health;
 
 use crate::container;
 use crate::id::InstanceId;
+use crate::secret;
 use tend::Tended;
 
 /// Why a process could not be started or stopped.
@@ -43,6 +44,8 @@ pub enum Error {
     Shim(InstanceId, String),
     /// The shim did not answer in time.
     Silent(InstanceId),
+    /// It could not be given its secrets.
+    Secret(InstanceId, secret::Error),
     /// Its container could not be ended.
     Container(InstanceId, container::Error),
 }
@@ -53,6 +56,9 @@ impl fmt::Display for Error {
             Error::Io(path, error) => write!(f, "`{}`: {error}", path.display()),
             Error::Shim(id, why) => write!(f, "the shim of `{id}` did not come up: {why}"),
             Error::Silent(id) => write!(f, "the shim of `{id}` does not answer"),
+            Error::Secret(id, error) => {
+                write!(f, "the secrets of `{id}` could not be handed over: {error}")
+            }
             Error::Container(id, error) => {
                 write!(f, "the container of `{id}` could not be ended: {error}")
             }

@@ -13,9 +13,10 @@ use towpath_shim::protocol::{State, Status};
 use towpath_shim::tree;
 
 use super::sockets::{Owner, listens_inside, owner};
-use super::{Process, logs};
+use super::{Places, Process, logs};
 use crate::clock::Clock;
 use crate::config::Probe;
+use crate::secret::keep::Keeper;
 
 /// What is asked, in words: `GET http://127.0.0.1:20173/health`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,9 +36,11 @@ pub async fn ask(
     probe: &Probe,
     process: &Process,
     status: &Status,
-    log: &Path,
+    places: &Places,
     limit: Duration,
 ) -> Asked {
+    let log = &places.log(&process.service, &process.id);
+    let keeper = Keeper::new(&places.state);
     let port = process.port.unwrap_or(0);
     let (question, answer) = match probe {
         Probe::Http(path) => {
@@ -53,7 +56,7 @@ pub async fn ask(
         ),
         Probe::Exec(command) => (
             format!("run `{command}`"),
-            bounded(limit, exec(command, process)).await,
+            bounded(limit, exec(command, process, &keeper)).await,
         ),
         Probe::Log(text) => (format!("a line with \"{text}\""), line(log, status, text)),
         Probe::Stays(span) => {
@@ -63,7 +66,8 @@ pub async fn ask(
     };
     Asked {
         question: Question(question),
-        answer,
+        // It goes into the journal, and an application may say anything.
+        answer: answer.map_err(|said| keeper.clean(said, &process.secrets)),
     }
 }
 
@@ -172,14 +176,17 @@ fn excerpt(text: &str) -> String {
     format!("{shown:?}")
 }
 
-async fn exec(command: &str, process: &Process) -> Result<(), String> {
+async fn exec(command: &str, process: &Process, keeper: &Keeper) -> Result<(), String> {
+    let handed = keeper.peek(&process.secrets);
+    let handed = handed.map_err(|error| error.to_string())?;
     let mut shell = Command::new("/bin/sh");
     shell
         .arg("-c")
         .arg(command)
         .current_dir(&process.cwd)
         .env_clear()
-        .envs(&process.env);
+        .envs(&process.env)
+        .envs(&handed.env);
     if let Some(user) = process.user {
         shell.uid(user.uid).gid(user.gid);
     }

@@ -98,6 +98,8 @@ pub struct Process {
     pub argv: Vec<String>,
     /// Its whole environment.
     pub env: BTreeMap<String, String>,
+    /// Secrets that it is given, by name: their values are in none of these fields.
+    pub secrets: Vec<String>,
     /// Its folder.
     pub cwd: PathBuf,
     /// Whom it runs as.
@@ -137,6 +139,7 @@ impl Process {
                 keep: self.log.1,
             },
             socket: places.socket(&self.id),
+            handed: !self.secrets.is_empty(),
         }
     }
 }

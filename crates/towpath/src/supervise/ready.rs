@@ -49,7 +49,6 @@ impl Supervisor {
         let Some(ready) = process.ready.clone() else {
             return Ok(Readiness { took_ms: 0 });
         };
-        let log = self.places.log(&process.service, &process.id);
         let (begun, mut passes, mut last) = (Instant::now(), 0, None);
         loop {
             let status = self.status(&process.id).await;
@@ -57,7 +56,8 @@ impl Supervisor {
                 .as_ref()
                 .filter(|status| matches!(status.state, State::Running { .. }))
             {
-                let asked = probe::ask(&ready.probe, process, status, &log, ready.timeout).await;
+                let asked =
+                    probe::ask(&ready.probe, process, status, &self.places, ready.timeout).await;
                 passes = if asked.answer.is_ok() { passes + 1 } else { 0 };
                 last = asked
                     .answer

@@ -130,8 +130,14 @@ async fn steady(
         return;
     }
     row.asked = Some(Instant::now());
-    let log = supervisor.places.log(&process.service, &process.id);
-    let asked = probe::ask(&alive.probe, process, status, &log, alive.timeout).await;
+    let asked = probe::ask(
+        &alive.probe,
+        process,
+        status,
+        &supervisor.places,
+        alive.timeout,
+    )
+    .await;
     match asked.answer {
         Ok(()) => {
             *row = Row {

@@ -1,7 +1,7 @@
 //! `tow setup`: makes a server ready for an environment, over ssh.
 
 mod far;
-mod password;
+pub mod password;
 
 use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};

@@ -159,6 +159,7 @@ pub(super) fn once(
         log: (8 << 20, 1),
         ready: None,
         alive: None,
+        secrets: Vec::new(),
         container: None,
     }
 }

@@ -168,6 +168,7 @@ pub(in crate::release) fn once(
         log: (1 << 20, 1),
         ready: None,
         alive: None,
+        secrets: Vec::new(),
         container: None,
     }
 }

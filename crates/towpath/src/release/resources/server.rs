@@ -266,6 +266,7 @@ fn process(name: &str, kept: &Kept) -> Result<Process> {
             grace_ms: GRACE_MS,
         },
         log: (8 << 20, 4),
+        secrets: Vec::new(),
         container: None,
         ready: Some(config::Ready {
             probe: Probe::Tcp,

@@ -1,0 +1,253 @@
+//! The file of an application's secrets as one person works on it: who that is, what was seen last, and what was done.
+
+use std::path::PathBuf;
+
+use towpath::agent::api::Trouble;
+use towpath::clock::Clock;
+use towpath::secret::file::AGENT;
+use towpath::secret::{Audit, Contact, Event, File, Identity, Pin, Value};
+
+use super::super::deploy::actor;
+use super::{failed, trouble};
+use crate::out;
+use crate::place::Place;
+
+/// The file, one environment of it, and the identity that works on it.
+pub struct Store {
+    place: Place,
+    pub file: File,
+    pub identity: Identity,
+}
+
+/// Where a person's own files are.
+pub fn home() -> PathBuf {
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".config");
+    std::env::var_os("XDG_CONFIG_HOME")
+        .map_or_else(home, PathBuf::from)
+        .join("towpath")
+}
+
+/// The identity that commands here use, made when there is none.
+pub fn own_identity() -> Result<Identity, Trouble> {
+    let path = match std::env::var_os("TOWPATH_IDENTITY") {
+        // One that is named is not made: a typing mistake must not lead to a new one.
+        Some(path) => return Identity::read(&PathBuf::from(path)).map_err(|error| failed(&error)),
+        None => home().join("identity"),
+    };
+    let is_new = !path.exists();
+    let identity = Identity::open(&path).map_err(|error| failed(&error))?;
+    if is_new {
+        out::note(format!(
+            "  made {}: keep it to yourself, and keep a copy",
+            path.display()
+        ));
+    }
+    Ok(identity)
+}
+
+impl Store {
+    pub fn open(place: &Place) -> Result<Store, Trouble> {
+        let file = File::read(&place.app.root).map_err(|error| failed(&error))?;
+        let file = file.unwrap_or_else(|| File::new(&place.app.name));
+        if file.project != place.app.name {
+            let text = format!("the secrets here are those of `{}`", file.project);
+            return Err(trouble(3, "secret::project", text, "see `app` in tow.toml"));
+        }
+        Ok(Store {
+            place: place.clone(),
+            file,
+            identity: own_identity()?,
+        })
+    }
+
+    fn environment(&self) -> &str {
+        &self.place.environment
+    }
+
+    fn seen(&self, end: &str) -> PathBuf {
+        let folder = home().join("seen").join(&self.place.app.name);
+        folder.join(format!("{}.{end}", self.environment()))
+    }
+
+    /// Whether the file is as it was signed, and no older than what was seen here.
+    pub fn check(&self) -> Result<Option<Pin>, Trouble> {
+        if !self.file.environments.contains_key(self.environment()) {
+            return Ok(None);
+        }
+        let before = Pin::read(&self.seen("pin")).map_err(|error| failed(&error))?;
+        let pin = Pin::next(before.as_ref(), &self.file, self.environment());
+        pin.map(Some).map_err(|error| failed(&error))
+    }
+
+    /// Before something is changed: who begins an environment reads it.
+    pub fn begin(&mut self) -> Result<(), Trouble> {
+        self.check()?;
+        let environment = self.environment().to_owned();
+        let contact = self.identity.contact();
+        let is_new = self.file.readers(&environment).next().is_none();
+        let mut readers = self.file.readers(&environment);
+        if readers.any(|(_, one)| one.recipient == contact.recipient) {
+            return Ok(());
+        }
+        drop(readers);
+        if !is_new {
+            let text = format!("you are no reader of {environment}");
+            let help =
+                format!("have one run `tow secrets people add NAME {contact} -e {environment}`");
+            return Err(trouble(4, "secret::no-reader", text, &help));
+        }
+        let name = match self.file.name_of(&contact) {
+            Some(name) => name.to_owned(),
+            None => own_name(),
+        };
+        let admitted = self.file.admit(&name, &contact, &environment);
+        admitted.map_err(|error| failed(&error))
+    }
+
+    pub fn set(&mut self, name: &str, value: &Value) -> Result<u32, Trouble> {
+        let environment = self.environment().to_owned();
+        let now = Clock::system().wall_ms() / 1000;
+        let set = self
+            .file
+            .set(&environment, name, value, now, &self.identity);
+        set.map_err(|error| failed(&error))
+    }
+
+    pub fn get(&self, name: &str) -> Result<Value, Trouble> {
+        let opened = self.file.open(self.environment(), name, &self.identity);
+        opened.map_err(|error| failed(&error))
+    }
+
+    pub fn remove(&mut self, name: &str) -> Result<(), Trouble> {
+        let environment = self.environment().to_owned();
+        let secrets = self.file.environments.get_mut(&environment);
+        match secrets.and_then(|secrets| secrets.rows.remove(name)) {
+            Some(_) => Ok(()),
+            None => {
+                let error = towpath::secret::Error::Missing(vec![name.to_owned()]);
+                Err(failed(&error))
+            }
+        }
+    }
+
+    pub fn readers(&self) -> Vec<String> {
+        let readers = self.file.readers(self.environment());
+        readers.map(|(name, _)| name.clone()).collect()
+    }
+
+    fn agent_name(&self) -> String {
+        format!("{}{AGENT}", self.environment())
+    }
+
+    pub fn has_agent(&self) -> bool {
+        self.readers().contains(&self.agent_name())
+    }
+
+    /// An agent reads, and signs nothing. One that was made anew takes the place of the one before.
+    pub fn admit_agent(&mut self, contact: &Contact) -> Result<(), Trouble> {
+        let name = self.agent_name();
+        self.file.people.remove(&name);
+        let contact = Contact {
+            key: None,
+            ..contact.clone()
+        };
+        self.admit(&name, &contact)
+    }
+
+    /// Has somebody read all that is there.
+    pub fn admit(&mut self, name: &str, contact: &Contact) -> Result<(), Trouble> {
+        let environment = self.environment().to_owned();
+        let admitted = self.file.admit(name, contact, &environment);
+        admitted.map_err(|error| failed(&error))?;
+        self.seal_again()
+    }
+
+    /// Has somebody read nothing that is written from now on.
+    pub fn expel(&mut self, name: &str) -> Result<(), Trouble> {
+        let environment = self.environment().to_owned();
+        let Some(person) = self.file.people.get_mut(name) else {
+            let text = format!("nobody is called `{name}`");
+            return Err(trouble(
+                3,
+                "secret::nobody",
+                text,
+                "`tow secrets people` lists them",
+            ));
+        };
+        person.environments.retain(|known| *known != environment);
+        if person.environments.is_empty() {
+            self.file.people.remove(name);
+        }
+        self.seal_again()
+    }
+
+    fn seal_again(&mut self) -> Result<(), Trouble> {
+        let environment = self.environment().to_owned();
+        let sealed = self.file.seal_again(&environment, &self.identity);
+        sealed.map_err(|error| failed(&error))
+    }
+
+    /// Signs, writes and remembers what is there now.
+    pub fn save(&mut self, action: &str, keys: &[String]) -> Result<(), Trouble> {
+        let environment = self.environment().to_owned();
+        let signed = self.file.sign(&environment, &self.identity);
+        signed.map_err(|error| failed(&error))?;
+        self.record(action, keys)?;
+        self.file
+            .write(&self.place.app.root)
+            .map_err(|error| failed(&error))?;
+        let pin = Pin::next(None, &self.file, &environment).map_err(|error| failed(&error))?;
+        pin.write(&self.seen("pin")).map_err(|error| failed(&error))
+    }
+
+    /// The chain of what was done on this machine by this person.
+    pub fn chain(&self) -> Audit {
+        let name = format!("people/{}/{}", self.place.app.name, self.environment());
+        Audit::new(self.seen("audit"), &name)
+    }
+
+    /// Writes down that something was done.
+    pub fn record(&self, action: &str, keys: &[String]) -> Result<(), Trouble> {
+        let path = self.seen("audit");
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|error| super::super::inner::failed(&error))?;
+        }
+        let event = Event {
+            seq: 0,
+            at_ms: Clock::system().wall_ms(),
+            actor: actor(),
+            action: action.to_owned(),
+            environment: self.environment().to_owned(),
+            keys: keys.to_vec(),
+            before: String::new(),
+        };
+        self.chain()
+            .add(event, &self.identity)
+            .map_err(|error| failed(&error))
+    }
+
+    /// The end of a chain that was seen here last.
+    pub fn seen_head(&self, whose: &str) -> PathBuf {
+        self.seen(&format!("{whose}-head"))
+    }
+}
+
+/// What whoever works here is called, as far as it can be a name.
+fn own_name() -> String {
+    let name: String = actor()
+        .to_lowercase()
+        .chars()
+        .map(|letter| {
+            if letter.is_ascii_alphanumeric() {
+                letter
+            } else {
+                '-'
+            }
+        })
+        .take(31)
+        .collect();
+    match towpath::manifest::form::is_name(&name) {
+        true => name,
+        false => "me".to_owned(),
+    }
+}

@@ -1,0 +1,582 @@
+//! A secret that a service does its best to spread is found nowhere: no argument, no environment of another process,
+//! no log, journal, artifact, backup, and nothing that a command says. What is planted is found.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use towpath::clock::Clock;
+use towpath::secret::{File, Identity, Value};
+
+use crate::fixture::{Fixture, PRODUCTION, STAGING, Said, tow};
+use crate::machine::until;
+
+const MANIFEST: &str = r#"
+app = "fixture"
+promote = ["staging", "production"]
+
+[services.web]
+build = "true"
+run = "python3 serve.py"
+release = "python3 tell.py"
+secrets = ["CANARY"]
+needs = ["db"]
+ready = { http = "/health", every = "20ms", within = "WITHIN", timeout = "10s" }
+
+[services.other]
+role = "worker"
+run = "sleep 100000"
+
+[resources]
+db = { kind = "sqlite", migrate = "migrations" }
+
+[environments.local]
+listen = "LISTEN"
+[environments.staging]
+window = "1h"
+[environments.production]
+window = "1h"
+"#;
+
+/// Says the secret in every way that it can think of.
+const TELL: &str = r#"
+import base64, os, sys, time, urllib.parse
+key = os.environ["CANARY"]
+def say(text, to=1):
+    os.write(to, text.encode())
+say("raw " + key + "\n")
+say("error: " + key + " is wrong\n", 2)
+say("Authorization: Basic " + base64.b64encode(("me:" + key).encode()).decode() + "\n")
+say("base64 " + base64.b64encode(key.encode()).decode() + "\n")
+say("url ?key=" + urllib.parse.quote(key, safe="") + "\n")
+for part in [key[:3], key[3:9], key[9:], "\n"]:
+    say(part)
+    time.sleep(0.02)
+say("x" * 16380 + key + "\n")
+"#;
+
+const SERVE: &str = r#"
+import hashlib, os
+from http.server import BaseHTTPRequestHandler, HTTPServer
+exec(open("tell.py").read())
+sick = os.path.exists("sick")
+class Answer(BaseHTTPRequestHandler):
+    def do_GET(self):
+        text = key if sick else hashlib.sha256(key.encode()).hexdigest()
+        self.send_response(503 if sick else 200)
+        self.send_header("content-length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+    def log_message(self, *words):
+        pass
+HTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Answer).serve_forever()
+"#;
+
+/// Letters that every encoding changes.
+const CANARY: &str = "Kanari/77+\"voegel\"=9f2c";
+
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+fn base64(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for group in bytes.chunks(3) {
+        let number = group.iter().enumerate().fold(0u32, |sum, (at, byte)| {
+            sum | u32::from(*byte) << (16 - 8 * at)
+        });
+        for digit in 0..=group.len() {
+            let index = (number >> (18 - 6 * digit)) & 63;
+            text.push(BASE64[index as usize].into());
+        }
+    }
+    text
+}
+
+/// What gives the secret away, as others would write it.
+fn traces(secret: &str) -> Vec<Vec<u8>> {
+    let mut traces = vec![secret.to_owned(), base64(secret.as_bytes())];
+    let quoted: String = secret
+        .bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect();
+    traces.push(quoted);
+    // In the middle of something longer: without the digits that its neighbours share.
+    let inner = |before: &str, from: usize| {
+        let text = base64(format!("{before}{secret}").as_bytes());
+        text[from..text.len() - 3].to_owned()
+    };
+    traces.extend([inner("me:", 4), inner("m:", 3), inner("a", 2)]);
+    traces.into_iter().map(String::into_bytes).collect()
+}
+
+fn holds(bytes: &[u8], traces: &[Vec<u8>]) -> bool {
+    traces
+        .iter()
+        .any(|trace| bytes.windows(trace.len()).any(|part| part == trace))
+}
+
+/// Every file below `folder` that holds a trace; what is compressed is looked into.
+fn files(folder: &Path, traces: &[Vec<u8>], found: &mut Vec<String>) -> u32 {
+    let mut looked_at = 0;
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let kind = entry.file_type();
+        if kind.is_ok_and(|kind| kind.is_dir()) {
+            looked_at += files(&path, traces, found);
+            continue;
+        }
+        let Ok(bytes) = fs::read(&path) else { continue };
+        looked_at += 1;
+        let plain = match bytes.starts_with(&[0x1f, 0x8b]) {
+            true => {
+                Command::new("gzip")
+                    .arg("-dc")
+                    .arg(&path)
+                    .output()
+                    .unwrap()
+                    .stdout
+            }
+            false => Vec::new(),
+        };
+        if holds(&bytes, traces) || holds(&plain, traces) {
+            found.push(path.display().to_string());
+        }
+    }
+    looked_at
+}
+
+/// Every process of the machine that holds a trace in its arguments, or in its environment though it is no `allowed`.
+fn processes(traces: &[Vec<u8>], allowed: &[u32], found: &mut Vec<String>) -> u32 {
+    let mut allowing = 0;
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Ok(pid) = name.parse::<u32>() else {
+            continue;
+        };
+        let read = |file: &str| fs::read(entry.path().join(file)).unwrap_or_default();
+        if holds(&read("cmdline"), traces) {
+            found.push(format!("arguments of {pid}"));
+        }
+        if holds(&read("environ"), traces) {
+            match allowed.contains(&pid) {
+                true => allowing += 1,
+                false => found.push(format!("environment of {pid}")),
+            }
+        }
+    }
+    allowing
+}
+
+/// A fixture whose commands have an identity of their own.
+fn fixture(manifest: &str) -> Fixture {
+    let mut fixture = Fixture::with(manifest);
+    let home = fixture.dir.join("config");
+    fixture.env.push(("XDG_CONFIG_HOME", home));
+    fixture.write("serve.py", SERVE);
+    fixture.write("tell.py", TELL);
+    fixture.commit();
+    fixture
+}
+
+fn set(fixture: &Fixture, name: &str, environment: &str, value: &str) -> Said {
+    with_input(fixture, &["secrets", "set", name, "-e", environment], value)
+}
+
+fn with_input(fixture: &Fixture, arguments: &[&str], input: &str) -> Said {
+    let mut command = fixture.command(&tow(), arguments);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    // A command that refuses before it reads may have gone.
+    let _ = child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(format!("{input}\n").as_bytes());
+    fixture.end(crate::fixture::Running(child))
+}
+
+/// Processes that are an instance of `web`, below its shim.
+fn of_web(fixture: &Fixture, environment: &str) -> Vec<u32> {
+    let instances = fixture.status(environment).instances;
+    let web = instances.iter().filter(|one| one.service == "web");
+    web.filter_map(|one| one.pid).collect()
+}
+
+#[test]
+fn a_secret_is_found_nowhere_and_a_planted_one_is() {
+    let mut fixture = fixture(&MANIFEST.replace("WITHIN", "60s"));
+    let mut said = Vec::new();
+    for environment in ["local", STAGING, PRODUCTION] {
+        said.push(set(&fixture, "CANARY", environment, CANARY).expect(0));
+    }
+    let argument = "as-an-argument-41";
+    said.push(
+        fixture
+            .tow(&["secrets", "set", "CANARY", argument, "-e", STAGING])
+            .expect(2),
+    );
+    fixture.commit();
+    said.push(fixture.tow(&["up"]).expect(0));
+    said.push(fixture.tow(&["deploy", "-e", STAGING]).expect(0));
+    said.push(fixture.tow(&["promote", "-e", PRODUCTION]).expect(0));
+    // One that is never ready, and says the secret when it is asked why.
+    fixture.write("sick", "");
+    fixture.manifest(&MANIFEST.replace("WITHIN", "2s"));
+    fixture.commit();
+    let sick = fixture.tow(&["deploy", "-e", STAGING]).expect(5);
+    assert!(sick.err.contains("-> 503 \"[secret]\""), "{}", sick.err);
+    said.push(sick);
+    for arguments in [
+        &["logs", "-n", "1000"][..],
+        &["status", "--json"],
+        &["config", "--json"],
+        &["config", "--explain"],
+        &["secrets", "list"],
+        &["secrets", "audit", "--verify"],
+        &["releases"],
+    ] {
+        let arguments = [arguments, &["-e", STAGING]].concat();
+        said.push(fixture.tow(&arguments).expect(0));
+    }
+    // It has it, and it was all in the log.
+    let listen = fixture.listen(STAGING);
+    let is_hash = fixture.get(&listen, "/").unwrap();
+    assert_eq!(is_hash.len(), 64, "{is_hash}");
+    let log = fixture
+        .tow(&["logs", "web", "-e", STAGING, "-n", "1000"])
+        .expect(0)
+        .out;
+    for line in [
+        "raw [secret]",
+        "error: [secret] is wrong",
+        "Basic ",
+        "url ?key=[secret]",
+    ] {
+        assert!(log.contains(line), "{line} in\n{log}");
+    }
+
+    let traces = traces(CANARY);
+    nowhere(&fixture, &traces, &said);
+    assert!(!format!("{said:?}").contains(argument));
+    let secret = fixture
+        .tow(&["secrets", "get", "CANARY", "-e", STAGING])
+        .expect(0);
+    assert_eq!(secret.out.trim_end(), CANARY);
+    planted(&fixture, &traces);
+    for environment in ["local", STAGING, PRODUCTION] {
+        fixture.down(environment);
+    }
+}
+
+/// Looks everywhere.
+fn nowhere(fixture: &Fixture, traces: &[Vec<u8>], said: &[Said]) {
+    let mut allowed = Vec::new();
+    for environment in ["local", STAGING, PRODUCTION] {
+        allowed.extend(of_web(fixture, environment));
+    }
+    let mut found = Vec::new();
+    let looked_at = files(&fixture.dir, traces, &mut found);
+    let having = processes(traces, &allowed, &mut found);
+    for one in said {
+        if holds(format!("{}{}", one.out, one.err).as_bytes(), traces) {
+            found.push(format!("what a command said: {one:?}"));
+        }
+    }
+    assert_eq!(found, Vec::<String>::new(), "of {looked_at} files");
+    assert!(
+        having >= 3 && looked_at > 100,
+        "{having} processes, {looked_at} files"
+    );
+    println!(
+        "nowhere in {looked_at} files, {} outputs; {having} processes have it",
+        said.len()
+    );
+}
+
+/// The search finds what is planted: in a file, compressed, in an argument, in an environment.
+fn planted(fixture: &Fixture, traces: &[Vec<u8>]) {
+    let folder = fixture.state(STAGING).join("planted");
+    fs::create_dir_all(&folder).unwrap();
+    let text = format!("me:{CANARY}");
+    fs::write(folder.join("a"), base64(text.as_bytes())).unwrap();
+    fs::write(folder.join("b"), format!("the key is {CANARY}")).unwrap();
+    assert!(
+        Command::new("gzip")
+            .arg(folder.join("b"))
+            .status()
+            .unwrap()
+            .success()
+    );
+    let mut found = Vec::new();
+    files(&folder, traces, &mut found);
+    assert_eq!(found.len(), 2, "{found:?}");
+    let mut leak = Command::new("sleep")
+        .arg("100000")
+        .env("LEAK", CANARY)
+        .spawn()
+        .unwrap();
+    let mut told = Command::new("sh")
+        .args(["-c", "sleep 100000 & wait", CANARY])
+        .spawn()
+        .unwrap();
+    let mut found = Vec::new();
+    until("both are found", || {
+        found.clear();
+        processes(traces, &[], &mut found);
+        let has = |what: &str, pid: u32| found.contains(&format!("{what} of {pid}"));
+        (has("environment", leak.id()) && has("arguments", told.id())).then_some(())
+    });
+    for child in [&mut leak, &mut told] {
+        // Its own child ends with the group of the test, which is ours.
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id()));
+        for pid in children.unwrap_or_default().split_whitespace() {
+            crate::machine::kill(pid.parse().unwrap());
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+#[test]
+fn what_is_missing_unreadable_or_changed_is_said_before_anything_is_touched() {
+    let fixture = fixture(&MANIFEST.replace("WITHIN", "60s"));
+    let refused = fixture
+        .tow(&["deploy", "-e", STAGING, "--allow-dirty"])
+        .expect(3);
+    assert!(
+        refused.err.contains("missing in staging: CANARY"),
+        "{}",
+        refused.err
+    );
+    assert!(
+        refused.err.contains("tow secrets set CANARY -e staging"),
+        "{}",
+        refused.err
+    );
+
+    set(&fixture, "CANARY", STAGING, "the first value").expect(0);
+    let path = fixture.repo().join("tow.secrets.toml");
+    let first = fs::read_to_string(&path).unwrap();
+    set(&fixture, "CANARY", STAGING, "the second value").expect(0);
+    fixture
+        .tow(&["deploy", "-e", STAGING, "--allow-dirty"])
+        .expect(0);
+
+    drifts(&fixture);
+    let second = fs::read_to_string(&path).unwrap();
+
+    // Set back whole: the agent remembers, and so does who has written it.
+    fs::write(&path, &first).unwrap();
+    let again = ["deploy", "-e", STAGING, "--again", "--allow-dirty"];
+    let refused = fixture.tow(&again).expect(4);
+    assert!(refused.err.contains("set back"), "{}", refused.err);
+    fixture
+        .tow(&["secrets", "get", "CANARY", "-e", STAGING])
+        .expect(4);
+    // One row of before, in the file of now.
+    let row = |text: &str| {
+        text.lines()
+            .find(|line| line.starts_with("CANARY = "))
+            .unwrap()
+            .to_owned()
+    };
+    for (changed, why) in [
+        (
+            second.replace(&row(&second), &row(&first)),
+            "`CANARY` is version 1",
+        ),
+        (second.replace(&row(&second), ""), "`CANARY` was deleted"),
+        (
+            second.replace(&row(&second), &row(&second).replace("CANARY", "OTHER")),
+            "`OTHER` was added",
+        ),
+    ] {
+        fs::write(&path, &changed).unwrap();
+        let refused = fixture.tow(&again).expect(4);
+        assert!(refused.err.contains(why), "{why} in {}", refused.err);
+    }
+    fs::write(&path, &second).unwrap();
+    readers(&fixture);
+    // Production's agent is another, and can read nothing of staging.
+    set(&fixture, "CANARY", PRODUCTION, "short").expect(4);
+    set(&fixture, "CANARY", PRODUCTION, "changeme").expect(4);
+    fixture.down(STAGING);
+}
+
+/// Staged, applied and live are told apart.
+fn drifts(fixture: &Fixture) {
+    // Live is what instances have been given; staged is what is here.
+    let drift = ["config", "drift", "-e", STAGING];
+    let said = fixture.tow(&drift).expect(0);
+    assert!(said.out.contains("are the same"), "{}", said.out);
+    set(fixture, "CANARY", STAGING, "the third value").expect(0);
+    let said = fixture.tow(&drift).expect(0);
+    let row = said
+        .out
+        .lines()
+        .find(|line| line.starts_with("web-"))
+        .expect("a row");
+    let row: Vec<_> = row.split_whitespace().skip(1).collect();
+    assert_eq!(
+        row,
+        ["CANARY", "version", "3", "version", "2", "version", "2"]
+    );
+    let manifest = fs::read_to_string(fixture.repo().join("tow.toml")).unwrap();
+    fixture.write(
+        "tow.toml",
+        &manifest.replace(
+            "secrets = [",
+            "env = { LEVEL = \"plain-level\" }\nsecrets = [",
+        ),
+    );
+    let said = fixture.tow(&drift).expect(0);
+    assert!(
+        said.out.contains("LEVEL") && !said.out.contains("plain-level"),
+        "{}",
+        said.out
+    );
+    fixture.write("tow.toml", &manifest);
+    fixture
+        .tow(&["deploy", "-e", STAGING, "--again", "--allow-dirty"])
+        .expect(0);
+}
+
+/// An agent that is no reader says so, and reads when it is one.
+fn readers(fixture: &Fixture) {
+    let again = ["deploy", "-e", STAGING, "--again", "--allow-dirty"];
+    // Encrypted to people only: the agent says so.
+    fixture
+        .tow(&[
+            "secrets",
+            "people",
+            "remove",
+            "staging-agent",
+            "-e",
+            STAGING,
+        ])
+        .expect(0);
+    let refused = fixture.tow(&again).expect(4);
+    assert!(
+        refused.err.contains("cannot read CANARY"),
+        "{}",
+        refused.err
+    );
+    fixture
+        .tow(&["secrets", "people", "add", "agent", "-e", STAGING])
+        .expect(0);
+    fixture.tow(&again).expect(0);
+}
+
+#[test]
+fn a_chain_that_was_changed_is_found_whatever_was_done_to_it() {
+    let fixture = fixture(&MANIFEST.replace("WITHIN", "60s"));
+    set(&fixture, "CANARY", STAGING, "a value of some length").expect(0);
+    for _ in 0..2 {
+        fixture
+            .tow(&["secrets", "get", "CANARY", "-e", STAGING])
+            .expect(0);
+    }
+    fixture
+        .tow(&["deploy", "-e", STAGING, "--allow-dirty"])
+        .expect(0);
+    let verify = ["secrets", "audit", "-e", STAGING, "--verify"];
+    let said = fixture.tow(&verify).expect(0);
+    assert!(said.out.contains("instance web-"), "{}", said.out);
+
+    let own = fixture
+        .dir
+        .join("config/towpath/seen/fixture/staging.audit");
+    let agent = fixture.state(STAGING).join("secrets.audit");
+    let mut cases = 0;
+    for path in [own, agent] {
+        let head = path.with_extension("head");
+        let (rows, signed) = (fs::read_to_string(&path).unwrap(), fs::read(&head).unwrap());
+        let lines: Vec<&str> = rows.lines().collect();
+        let join = |lines: &[&str]| lines.join("\n") + "\n";
+        let (first, last) = (lines[0], lines[lines.len() - 1]);
+        let swapped: Vec<&str> = lines.iter().rev().copied().collect();
+        let mut changes = vec![
+            rows.replacen("tester", "nobody", 1)
+                .replacen("instance web", "instance wab", 1),
+            join(&[&lines[..], &[last]].concat()),
+            join(&[first]).replace("\"seq\":1", "\"seq\":2"),
+            String::new(),
+        ];
+        if lines.len() > 1 {
+            changes.extend([join(&swapped), join(&lines[1..]), join(&lines[..1])]);
+        }
+        for changed in changes.iter().filter(|changed| **changed != rows) {
+            fs::write(&path, changed).unwrap();
+            // A last row that only the head has is what a crash leaves: it comes from there.
+            let is_crash = format!("{changed}{last}\n") == rows;
+            fixture.tow(&verify).expect(if is_crash { 0 } else { 1 });
+            cases += 1;
+        }
+        // Begun anew: no rows, no head.
+        fs::remove_file(&path).unwrap();
+        fs::remove_file(&head).unwrap();
+        let refused = fixture.tow(&verify).expect(1);
+        assert!(refused.err.contains("begun anew"), "{}", refused.err);
+        fs::write(&path, &rows).unwrap();
+        fs::write(&head, &signed).unwrap();
+        fixture.tow(&verify).expect(0);
+    }
+    assert!(cases >= 8, "only {cases} cases");
+    fixture.down(STAGING);
+}
+
+#[test]
+fn an_old_secret_holds_up_a_promotion_and_nothing_else() {
+    let mut fixture = fixture(&MANIFEST.replace("WITHIN", "60s"));
+    for environment in [STAGING, PRODUCTION] {
+        set(&fixture, "CANARY", environment, CANARY).expect(0);
+    }
+    fixture
+        .tow(&["deploy", "-e", STAGING, "--allow-dirty"])
+        .expect(0);
+    let identity = Identity::open(&fixture.dir.join("config/towpath/identity")).unwrap();
+    let aged = |days: i64| {
+        let mut file = File::read(&fixture.repo()).unwrap().unwrap();
+        let day = 86_400;
+        let set = Clock::system().wall_ms() / 1000 - days * day;
+        let value = Value::new(CANARY.into()).unwrap();
+        for environment in [STAGING, PRODUCTION] {
+            file.set(environment, "CANARY", &value, set, &identity)
+                .unwrap();
+            file.sign(environment, &identity).unwrap();
+        }
+        file.write(&fixture.repo()).unwrap();
+    };
+    aged(75);
+    let said = fixture.tow(&["promote", "-e", PRODUCTION]).expect(0);
+    assert!(
+        said.err.contains("CANARY of production is 75 days old"),
+        "{}",
+        said.err
+    );
+    aged(90);
+    let refused = fixture
+        .tow(&["promote", "-e", PRODUCTION, "--again"])
+        .expect(4);
+    assert!(refused.err.contains("secret::overdue"), "{}", refused.err);
+    // What mends something goes in, and the way back is free.
+    fixture.commit();
+    fixture
+        .tow(&["deploy", "-e", STAGING, "--allow-dirty"])
+        .expect(0);
+    fixture.tow(&["rollback", "r1", "-e", STAGING]).expect(0);
+    fixture
+        .tow(&["secrets", "rotate", "CANARY", "-e", PRODUCTION])
+        .expect(0);
+    let said = fixture
+        .tow(&["promote", "-e", PRODUCTION, "--again"])
+        .expect(0);
+    assert!(!said.err.contains("days old"), "{}", said.err);
+    fixture
+        .tow(&["secrets", "rotate", "OTHER", "-e", PRODUCTION])
+        .expect(3);
+    fixture.down(STAGING);
+    fixture.down(PRODUCTION);
+}
