@@ -12,6 +12,7 @@ const DEPLOY: [&str; 3] = ["deploy", "-e", STAGING];
 const RUN: &str = "run = \"\"\"
 printf '%s\\\\n' $DB $DIR $FILES > $FILES/told
 [ -e $FILES/keys/key ] || { mkdir -p $FILES/keys; cat /proc/sys/kernel/random/uuid > $FILES/keys/key; }
+echo \"$FILES $(cat $FILES/keys/key)\" >> $DATA/seen
 exec APP web\"\"\"";
 
 fn manifest(file: &str) -> String {
@@ -107,5 +108,27 @@ fn what_a_service_puts_in_the_place_of_its_folder_leads_nowhere() {
     let last = fixture.commit();
     fixture.tow(&DEPLOY).expect(0);
     whole(&fixture, STAGING, &last).unwrap();
+    fixture.down(STAGING);
+}
+
+#[test]
+fn what_is_tried_on_a_copy_has_a_copy_of_the_files_too() {
+    let text = manifest("database.sqlite")
+        .replace("migrate = \"migrations\"", "migrate = { on_start = true }");
+    let mut fixture = Fixture::with(&text);
+    fixture.tow(&DEPLOY).expect(0);
+    let state = fixture.state(STAGING);
+    let [live, copy] = ["data/files", "rehearsal/data/files"].map(|name| state.join(name));
+    let key = fs::read_to_string(live.join("keys/key")).unwrap();
+    let second = fixture.commit();
+    fixture.tow(&DEPLOY).expect(0);
+    whole(&fixture, STAGING, &second).unwrap();
+    let seen = fs::read_to_string(fixture.data("seen")).unwrap();
+    let of = |folder: &std::path::Path| format!("{} {}", folder.display(), key.trim());
+    let count = |folder| seen.lines().filter(|line| *line == of(folder)).count();
+    // Two instances of each version; on the copy one of each.
+    assert_eq!((count(&live), count(&copy)), (4, 2), "{seen}");
+    assert_eq!(seen.lines().count(), 6, "{seen}");
+    assert!(!copy.exists());
     fixture.down(STAGING);
 }

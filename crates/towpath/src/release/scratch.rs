@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, lchown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use super::{World, resources};
 use crate::backup;
@@ -50,7 +52,15 @@ pub(super) async fn copy(world: &World, name: &str, resource: &Resource) -> Resu
             copied.await.unwrap_or_else(|_| Err(panicked(name)))?;
             Ok(resources::of_file(&root(&world.state()), name, resource))
         }
-        ResourceKind::Postgres | ResourceKind::Redis | ResourceKind::Storage => {
+        ResourceKind::Storage => {
+            let (state, user, of) = (world.state(), world.user, name.to_owned());
+            let copied = tokio::task::spawn_blocking(move || {
+                copy_folder(&state, &of, user).map_err(|error| no_copy(&of, &error))
+            });
+            copied.await.unwrap_or_else(|_| Err(panicked(name)))?;
+            Ok(resources::of_file(&root(&world.state()), name, resource))
+        }
+        ResourceKind::Postgres | ResourceKind::Redis => {
             Err(no_copy(name, &"there is no scratch database to copy into"))
         }
     }
@@ -60,19 +70,55 @@ fn panicked(name: &str) -> Diagnostic {
     no_copy(name, &"it panicked; this is a bug in Towpath")
 }
 
+/// Passed through by whom the services run as, who have the folder of the copies for themselves.
+fn make_data(state: &Path) -> std::io::Result<PathBuf> {
+    let folder = data(state);
+    for (path, mode) in [(root(state), 0o711), (folder.clone(), 0o700)] {
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true).mode(mode).create(&path)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))?;
+    }
+    Ok(folder)
+}
+
+/// By whom the services run as: what they have put there leads the copy nowhere that they could not go themselves.
+fn copy_folder(
+    state: &Path,
+    name: &str,
+    user: Option<towpath_shim::protocol::User>,
+) -> std::io::Result<()> {
+    let folder = make_data(state)?;
+    let from = resources::folder::path(state, name);
+    let mut command = Command::new("cp");
+    command
+        .args(["-a", "--reflink=auto", "--"])
+        .args([&from, &folder]);
+    if let Some(user) = user {
+        lchown(&folder, Some(user.uid), Some(user.gid))?;
+        let path = std::env::var_os("PATH");
+        // Groups that root is in are left with that. And whoever runs a program sees its variables.
+        command.uid(user.uid).gid(user.gid).current_dir("/");
+        command.env_clear().envs(path.map(|path| ("PATH", path)));
+    }
+    if !from.exists() {
+        return Ok(());
+    }
+    let done = command.stdin(Stdio::null()).output()?;
+    match done.status.success() {
+        true => Ok(()),
+        false => Err(std::io::Error::other(
+            String::from_utf8_lossy(&done.stderr).trim().to_owned(),
+        )),
+    }
+}
+
 fn copy_file(
     state: &Path,
     name: &str,
     file: Option<&str>,
     user: Option<towpath_shim::protocol::User>,
 ) -> std::result::Result<(), backup::Error> {
-    let folder = data(state);
-    // Passed through by whom the services run as, who have the folder of the copies for themselves.
-    for (path, mode) in [(root(state), 0o711), (folder.clone(), 0o700)] {
-        let mut builder = std::fs::DirBuilder::new();
-        builder.recursive(true).mode(mode).create(&path)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))?;
-    }
+    let folder = make_data(state)?;
     let (from, to) = (
         Place::new(state, name, file),
         Place::new(&root(state), name, file).path(),
@@ -101,7 +147,8 @@ pub(super) fn open(world: &World, name: &str, resource: &Resource) -> Result<Con
                 .map(Connection::Sqlite)
                 .map_err(|error| no_copy(name, &error))
         }
-        ResourceKind::Postgres | ResourceKind::Redis | ResourceKind::Storage => {
+        ResourceKind::Storage => Err(no_copy(name, &"it is a folder, and no database")),
+        ResourceKind::Postgres | ResourceKind::Redis => {
             Err(no_copy(name, &"there is no scratch database to copy into"))
         }
     }
