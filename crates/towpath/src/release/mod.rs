@@ -9,6 +9,7 @@
 //! reverse order of their intents, until the run has passed the first step with no way back, its
 //! *pivot*: from then on it is finished, and a step that fails is tried again.
 
+mod back;
 mod collect;
 mod containers;
 pub mod database;

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::back::can_go_back;
 use super::effect::backups::backup_path;
 use super::effect::migrations::{self, Scratch};
 use super::planner::Result;
@@ -16,7 +17,7 @@ use super::{Environment, Operation, Plan, Refusal, Step, Version, World, databas
 use crate::config::{Config, Resource, ResourceKind};
 use crate::diagnostic::Diagnostic;
 use crate::id::RunId;
-use crate::migrate::{self, Engine, Kind, Migration, State, Tried};
+use crate::migrate::{self, Engine, Kind, Migration, Tried};
 use crate::resource::sqlite::Place;
 use crate::resource::{Connection, kept};
 use crate::{backup, build};
@@ -137,7 +138,7 @@ pub(super) fn folder_of(world: &World, root: &Path, folder: &Path) -> Result<Pat
     })
 }
 
-fn invalid(resource: &str, error: &migrate::Error) -> Refusal {
+pub(super) fn invalid(resource: &str, error: &migrate::Error) -> Refusal {
     let diagnostic = error.diagnostic(resource);
     match error {
         migrate::Error::Database(_) | migrate::Error::Locked(..) | migrate::Error::Busy(_) => {
@@ -410,70 +411,6 @@ fn told(name: &str, brought: &Brought, versions: &[u64], tried: Option<&Tried>) 
         Some(why) => format!("{name}: it cannot be taken back: {why}"),
     });
     lines
-}
-
-/// A version that does not know a contraction or a rewrite cannot serve behind it.
-fn can_go_back(
-    world: &World,
-    now: &Environment,
-    config: &Config,
-    name: &str,
-    prepared: &Prepared,
-) -> Result<()> {
-    let resource = &config.resources[name];
-    let Some(folder) = resource.migrations() else {
-        return Ok(());
-    };
-    let engine = engine_of(resource);
-    // What served last knows its schema.
-    if is_down(world, name, resource) && prepared.release != now.history.last().copied() {
-        return Err(unseen(world, now, name));
-    }
-    if !has_database(world, name, resource) {
-        return Ok(());
-    }
-    let root = &prepared.root;
-    let refuse = |error: migrate::Error| invalid(name, &error);
-    let known: BTreeSet<u64> = migrate::load(&folder_of(world, root, folder)?, engine)
-        .map_err(refuse)?
-        .iter()
-        .map(|file| file.version)
-        .collect();
-    let mut db = migrations::open(world, config, name).map_err(Refusal::Failed)?;
-    let have = migrate::applied(&mut db).map_err(refuse)?;
-    let beyond = have.iter().find(|(version, found)| {
-        !known.contains(version) && !found.kind.is_borne() && found.state != State::Baseline
-    });
-    match beyond {
-        None => Ok(()),
-        Some((version, found)) => {
-            let text = format!(
-                "`{name}` has migration {version:04}_{}, a {}: an earlier release does not work with it",
-                found.name, found.kind
-            );
-            Err(Refusal::Refused(
-                Diagnostic::error("rollback::schema", text)
-                    .note("nothing was touched")
-                    .help("mend what is wrong with a new release, or restore the backup of the run that applied it"),
-            ))
-        }
-    }
-}
-
-/// A server of ours that is down has a schema, and nobody sees it.
-fn unseen(world: &World, now: &Environment, name: &str) -> Refusal {
-    let environment = &world.environment;
-    let text = format!(
-        "`{name}` is down, so whether an earlier release works with its schema cannot be seen"
-    );
-    let help = match now.history.last() {
-        Some(last) => format!(
-            "bring back what served last, and go back from there: `tow rollback {last} -e {environment}`"
-        ),
-        None => format!("bring a release in first: `tow deploy -e {environment}`"),
-    };
-    let diagnostic = Diagnostic::error("rollback::schema", text);
-    Refusal::Refused(diagnostic.note("nothing was touched").help(help))
 }
 
 /// Those of a version's contractions that another does not know, of one resource.
