@@ -21,7 +21,7 @@ WSTEST := target/wstest
 # Without those that only measure how long much data takes, and compression; `make tls CASES='"*"'` for all of them.
 CASES ?= '1.*' '2.*' '3.*' '4.*' '5.*' '6.*' '7.*' '10.*'
 
-.PHONY: help try test databases lint kill rollbacks figures bench servers containers flowstack tls setup need clean
+.PHONY: help try test databases lint kill rollbacks figures bench servers containers flowstack tls migrators setup need clean
 
 help:
 	@echo "make try     rehearse FlowScope: local, staging, production, and back, under load"
@@ -36,6 +36,7 @@ help:
 	@echo "make servers slow, as root: two servers on this machine, over a real sshd"
 	@echo "make containers slow, as root: services in containers, with a Docker of its own"
 	@echo "make flowstack slow, 15 GB: Flowise 2.2.8 to 3.0.13 and back under traffic; ENGINE=sqlite, postgres or both"
+	@echo "make migrators slow: Alembic and node-pg-migrate, from their registries, on real databases"
 	@echo "make setup   install what is missing (Debian, as root)"
 	@echo "make clean   remove what was built"
 
@@ -153,6 +154,26 @@ $(WSTEST)/bin/wstest:
 	# Beside each other in one folder, parts of a name space need somebody to hold them together.
 	touch $(WSTEST).new/zope/__init__.py
 	mv $(WSTEST).new $(WSTEST)
+
+# What they are made of is fetched once, into a folder of its own.
+MIGRATORS := target/migrators
+
+migrators: need databases
+	@command -v node > /dev/null && command -v npm > /dev/null || { echo "missing: node and npm"; exit 1; }
+	$(MAKE) --no-print-directory $(MIGRATORS)/python $(MIGRATORS)/node
+	cargo build --locked -p tow --examples
+	TOWPATH_MIGRATORS=$(CURDIR)/$(MIGRATORS) cargo test --locked -p tow --test migrators -- --nocapture --test-threads=1
+
+$(MIGRATORS)/python:
+	rm -rf $@.new
+	python3 -m pip install --disable-pip-version-check --quiet --target $@.new alembic==1.20.1 sqlalchemy==2.1.9 pg8000==1.31.6
+	mv $@.new $@
+
+$(MIGRATORS)/node:
+	rm -rf $@.new
+	mkdir -p $@.new
+	npm install --prefix $@.new --no-audit --no-fund --no-save --ignore-scripts node-pg-migrate@9.0.0 pg@8.23.1
+	mv $@.new $@
 
 # Says what is missing, with the line that installs it.
 need:

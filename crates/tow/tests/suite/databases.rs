@@ -43,7 +43,7 @@ services.web.env.DATA = "PRODUCTION"
 "#;
 
 /// Whether there is a PostgreSQL to test with, a client to ask it, and for `redis` a Redis.
-fn installed(redis: bool) -> bool {
+pub fn installed(redis: bool) -> bool {
     let mut missing = Vec::new();
     if postgres::binaries::find(None).is_none() {
         missing.push("postgresql");
@@ -68,12 +68,12 @@ fn fixture(redis: bool) -> Fixture {
     Fixture::with(&MANIFEST.replace("CACHE", need).replace("REDIS", resource))
 }
 
-fn kept(fixture: &Fixture, environment: &str) -> Kept {
+pub fn kept(fixture: &Fixture, environment: &str) -> Kept {
     let found = kept::read(&fixture.state(environment), "db").unwrap();
     found.expect("a database that was provided")
 }
 
-fn sql(kept: &Kept, query: &str) -> Result<Vec<String>, String> {
+pub fn sql(kept: &Kept, query: &str) -> Result<Vec<String>, String> {
     let url = towpath::resource::url::of_kept(kept);
     let client = postgres::connect(&url["url"], "test");
     let mut client = client.map_err(|error| format!("{error:?}"))?;
@@ -111,7 +111,7 @@ fn at_work(state: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-fn down(fixture: &Fixture, environment: &str) {
+pub fn down(fixture: &Fixture, environment: &str) {
     fixture.down(environment);
     assert_eq!(at_work(&fixture.state(environment)), Vec::<PathBuf>::new());
 }

@@ -2,7 +2,8 @@
 
 What it is stands in files of its folder. `steps`: its migrations, a line each, every one a transaction. `on-start`:
 that it applies them when it starts. `query`: what it asks for `/health`. `insert`: what it does with what is written.
-`mode`: a fault.
+`mode`: a fault. A step that begins with `!` changes nothing: `!wait WHERE FILE` waits as long as FILE is there,
+where it is the copy or the live one that is migrated; `!only-live` fails on what is no copy.
 """
 
 import http.server
@@ -10,6 +11,7 @@ import os
 import signal
 import sqlite3
 import sys
+import time
 
 PATH = os.environ["DATABASE_URL"].removeprefix("sqlite://")
 
@@ -26,6 +28,16 @@ def connect():
     return sqlite3.connect(PATH, timeout=10, isolation_level=None)
 
 
+def wait(where, path):
+    """Waits as long as there is a file, and says beside it that it does."""
+    if where != ("copy" if "rehearsal" in PATH else "live"):
+        return
+    if os.path.exists(path):
+        open(path + ".held", "w").close()
+    while os.path.exists(path):
+        time.sleep(0.01)
+
+
 def migrate():
     db = connect()
     db.execute("CREATE TABLE IF NOT EXISTS app_migrations (n INTEGER PRIMARY KEY)")
@@ -34,6 +46,8 @@ def migrate():
         if not db.execute("SELECT 1 FROM app_migrations WHERE n = ?", [number]).fetchone():
             if step == "!only-live" and "rehearsal" not in PATH:
                 raise SystemExit("it fails on the database itself")
+            if step.startswith("!wait "):
+                wait(*step.split()[1:])
             if not step.startswith("!"):
                 db.execute(step)
             # Counts how often each is applied.

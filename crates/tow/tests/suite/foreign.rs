@@ -1,10 +1,15 @@
 //! Foreign migrators: tried on copies, with the version that serves on what they leave; then in earnest.
 
+use std::os::unix::fs::MetadataExt;
+
 use rusqlite::Connection;
 use towpath::load::Report;
 
+use crate::databases::{down, installed, kept, sql};
 use crate::fixture::{Fixture, STAGING, Said};
+use crate::kill::{die_with, places};
 use crate::load::Traffic;
+use crate::machine::{self, until};
 use crate::snapshot::check_said;
 use crate::whole::whole;
 
@@ -39,6 +44,7 @@ window = "1h"
 "#;
 
 const ON_START: &str = "{ on_start = true }";
+const OWN_FILE: &str = "{ on_start = true }, file = \"own.sqlite\"";
 const RUN: &str = "{ run = \"python3 app.py migrate\" }";
 const DEPLOY: [&str; 3] = ["deploy", "-e", STAGING];
 const FIRST: &str = "CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT)";
@@ -79,7 +85,14 @@ fn steps(fixture: &Fixture, steps: &[&str]) {
 }
 
 fn db(fixture: &Fixture) -> Connection {
-    Connection::open(fixture.state(STAGING).join("data/db.db")).unwrap()
+    let data = fixture.state(STAGING).join("data");
+    let own = data.join("db/own.sqlite");
+    let path = if own.exists() {
+        own
+    } else {
+        data.join("db.db")
+    };
+    Connection::open(path).unwrap()
 }
 
 fn columns(fixture: &Fixture) -> String {
@@ -274,4 +287,288 @@ fn what_is_said_to_be_a_rewrite_comes_in_while_requests_wait() {
     assert_eq!(columns(&fixture), "id text: 1");
     assert!(fixture.status(STAGING).warm.is_none());
     fixture.down(STAGING);
+}
+
+/// One kill after the other; afterwards `version` serves, nothing of a copy is left, and no write is lost.
+struct Killed {
+    fixture: Fixture,
+    traffic: Traffic,
+    cases: u32,
+    failures: Vec<String>,
+}
+
+impl Killed {
+    fn new(fixture: Fixture) -> Killed {
+        let traffic = Traffic::start(&fixture, &fixture.listen(STAGING));
+        Killed {
+            fixture,
+            traffic,
+            cases: 0,
+            failures: Vec::new(),
+        }
+    }
+
+    fn case(&mut self, place: &str, code: i32, version: &str) {
+        let died = die_with(None, &self.fixture, STAGING, &DEPLOY, place, code);
+        let outcome = died.and_then(|()| whole(&self.fixture, STAGING, version).map(drop));
+        self.cases += 1;
+        nothing_left(&self.fixture);
+        if let Err(why) = outcome {
+            println!("FAILED {place}: {why}");
+            self.failures.push(format!("{place}: {why}"));
+        }
+    }
+
+    fn end(self, what: &str) {
+        self.traffic.more();
+        let report = self.traffic.stop();
+        let lost = lost(&self.fixture, &report);
+        println!(
+            "{what}: {} kills, {} failures; {} requests, {} failed; {} writes, {lost} lost",
+            self.cases,
+            self.failures.len(),
+            report.requests.total,
+            report.requests.failed,
+            report.writes.len()
+        );
+        assert!(self.failures.is_empty(), "{:#?}", self.failures);
+        assert_eq!(report.requests.failed, 0, "{:?}", report.requests.failures);
+        assert_eq!(lost, 0);
+        self.fixture.down(STAGING);
+    }
+}
+
+/// Each of its migrations is applied once, or the next would fail.
+#[test]
+fn a_deployment_with_a_migrator_goes_on_from_every_step_of_it() {
+    for (migrate, own) in [
+        (RUN, vec!["rehearse", "migrator:db"]),
+        (OWN_FILE, vec!["rehearse", "launch:web", "ready:web"]),
+    ] {
+        let mut killed = Killed::new(served(migrate));
+        let mut applied = vec![FIRST.to_owned()];
+        let own: Vec<String> = own.into_iter().map(str::to_owned).collect();
+        for place in places("apply", &own) {
+            applied.push(format!("CREATE TABLE t{} (x)", applied.len()));
+            let all: Vec<&str> = applied.iter().map(String::as_str).collect();
+            steps(&killed.fixture, &all);
+            let next = killed.fixture.commit();
+            killed.case(&place, 0, &next);
+        }
+        killed.end(&format!("deploy with {migrate}"));
+    }
+}
+
+#[test]
+fn a_refused_deployment_goes_back_from_every_step() {
+    let mut killed = Killed::new(served(RUN));
+    let all = [FIRST, TITLE, "!only-live"];
+    for direction in [
+        "apply:rehearse",
+        "apply:migrator:db",
+        "undo:migrator:db",
+        "undo:rehearse",
+    ] {
+        let (direction, step) = direction.split_once(':').unwrap();
+        for place in places(direction, &[step.to_owned()]) {
+            steps(&killed.fixture, &all);
+            killed.fixture.commit();
+            killed.case(&place, 5, "v2");
+        }
+    }
+    assert!(columns(&killed.fixture).starts_with("id body title: "));
+    killed.end("undo of a migrator that fails half-way");
+}
+
+/// The agent is killed while the migrator is at work; the next goes on.
+#[test]
+fn an_agent_that_dies_while_a_migrator_is_at_work_is_followed_by_one_that_goes_on() {
+    for (migrate, at) in [
+        (RUN, "copy"),
+        (RUN, "live"),
+        (ON_START, "copy"),
+        (ON_START, "live"),
+    ] {
+        let mut fixture = served(migrate);
+        let (wait, held) = (fixture.data("wait"), fixture.data("wait.held"));
+        std::fs::write(&wait, "").unwrap();
+        let waits = format!("!wait {at} {}", wait.display());
+        steps(&fixture, &[FIRST, TITLE, &waits, "CREATE TABLE later (x)"]);
+        let version = fixture.commit();
+        let command = fixture.start(&DEPLOY);
+        until("the migrator is at work", || held.exists().then_some(()));
+        let agent = fixture.seen(STAGING).unwrap().agent_pid;
+        machine::kill(agent);
+        until("the agent is dead", || {
+            (!machine::is_alive(agent)).then_some(())
+        });
+        fixture.tow(&["status", "-e", STAGING]).expect(0);
+        std::fs::remove_file(&wait).unwrap();
+        fixture.end(command).expect(0);
+        whole(&fixture, STAGING, &version).unwrap();
+        nothing_left(&fixture);
+        assert_eq!(columns(&fixture), "id body title: 1", "{migrate}, {at}");
+        fixture.down(STAGING);
+    }
+}
+
+const POSTGRES: &str = r#"
+app = "fixture"
+
+[services.web]
+run = '''START psql -qX -v ON_ERROR_STOP=1 -f query.sql > /dev/null && exec APP web'''
+env = { DATA = "DATA", PGHOST = "${db.host}", PGPORT = "${db.port}", PGUSER = "${db.user}", PGDATABASE = "${db.name}", PGPASSWORD = "${db.password}", PGCLIENTENCODING = "UTF8" }
+needs = ["db"]
+ready = { http = "/health", every = "20ms", within = "60s", timeout = "10s" }
+restart = { backoff = "50ms" }
+
+[resources]
+db = { kind = "postgres", migrate = MIGRATE }
+
+[environments.local]
+[environments.staging]
+window = "1h"
+"#;
+
+const PSQL: &str = "psql -qX -v ON_ERROR_STOP=1 -f steps.sql";
+const NOTES: &str = "CREATE TABLE IF NOT EXISTS notes (id int PRIMARY KEY, body text);";
+
+fn postgres(migrate: &str) -> Fixture {
+    let start = match migrate.contains("on_start") {
+        true => format!("{PSQL} &&"),
+        false => String::new(),
+    };
+    let migrate = migrate.replace("python3 app.py migrate", PSQL);
+    let mut fixture = Fixture::with(
+        &POSTGRES
+            .replace("START", &start)
+            .replace("MIGRATE", &migrate),
+    );
+    fixture.write("steps.sql", NOTES);
+    fixture.write("query.sql", "SELECT body FROM notes;");
+    fixture.commit();
+    fixture.tow(&DEPLOY).expect(0);
+    rows(
+        &fixture,
+        "INSERT INTO notes VALUES (1, 'old') RETURNING body",
+    );
+    fixture
+}
+
+fn rows(fixture: &Fixture, query: &str) -> Vec<String> {
+    sql(&kept(fixture, STAGING), query).unwrap()
+}
+
+fn its_columns(fixture: &Fixture) -> Vec<String> {
+    let query = "SELECT column_name::text FROM information_schema.columns WHERE table_name = 'notes' ORDER BY 1";
+    rows(fixture, query)
+}
+
+/// The application's databases: no copy is among them.
+fn databases(fixture: &Fixture) -> Vec<String> {
+    rows(
+        fixture,
+        "SELECT datname::text FROM pg_database WHERE datname LIKE 'fixture%'",
+    )
+}
+
+#[test]
+fn postgresql_is_copied_beside_itself() {
+    if !installed(false) {
+        return;
+    }
+    for migrate in [RUN, ON_START] {
+        let mut fixture = postgres(migrate);
+        fixture.write(
+            "steps.sql",
+            &format!("{NOTES} ALTER TABLE notes ADD COLUMN IF NOT EXISTS title text;"),
+        );
+        fixture.write("query.sql", "SELECT title FROM notes;");
+        let version = fixture.commit();
+        let said = fixture.tow(&DEPLOY).expect(0);
+        assert!(
+            said.err.contains("+column public.notes.title text"),
+            "{}",
+            said.err
+        );
+        whole(&fixture, STAGING, &version).unwrap();
+        assert_eq!(its_columns(&fixture), ["body", "id", "title"]);
+        assert_eq!(databases(&fixture), ["fixture_staging"]);
+
+        fixture.write(
+            "steps.sql",
+            "ALTER TABLE notes RENAME TO kept; CREATE VIEW notes AS SELECT id, body AS text FROM kept;",
+        );
+        fixture.write("query.sql", "SELECT text FROM notes;");
+        fixture.commit();
+        let said = fixture.tow(&DEPLOY).expect(4);
+        assert!(said.err.contains("rehearse::old-fails"), "{}", said.err);
+        assert_eq!(its_columns(&fixture), ["body", "id", "title"]);
+        assert_eq!(databases(&fixture), ["fixture_staging"]);
+        whole(&fixture, STAGING, &version).unwrap();
+        fixture.tow(&["rollback", "-e", STAGING]).expect(0);
+        whole(&fixture, STAGING, "v2").unwrap();
+        down(&fixture, STAGING);
+    }
+}
+
+#[test]
+fn a_backup_of_postgresql_is_put_back_after_a_rewrite_that_fails() {
+    if !installed(false) {
+        return;
+    }
+    let mut fixture = postgres(RUN);
+    let text = std::fs::read_to_string(fixture.repo().join("tow.toml")).unwrap();
+    fixture.write(
+        "tow.toml",
+        &text.replace("steps.sql\" }", "steps.sql\", rewrite = true }"),
+    );
+    fixture.write(
+        "steps.sql",
+        "ALTER TABLE notes RENAME COLUMN body TO text; CREATE TABLE more (x int);",
+    );
+    fixture.write("query.sql", "SELECT nothing FROM notes;");
+    for place in ["before", "after", "written"] {
+        fixture.commit();
+        let place = format!("undo:migrator:db:{place}");
+        die_with(None, &fixture, STAGING, &DEPLOY, &place, 5).unwrap();
+        assert_eq!(its_columns(&fixture), ["body", "id"], "{place}");
+        assert_eq!(rows(&fixture, "SELECT body FROM notes"), ["old"]);
+        assert_eq!(databases(&fixture), ["fixture_staging"]);
+        whole(&fixture, STAGING, "v2").unwrap();
+    }
+    fixture.write("query.sql", "SELECT text FROM notes;");
+    let version = fixture.commit();
+    fixture.tow(&DEPLOY).expect(0);
+    whole(&fixture, STAGING, &version).unwrap();
+    assert_eq!(its_columns(&fixture), ["id", "text"]);
+    down(&fixture, STAGING);
+}
+
+#[test]
+fn what_cannot_be_copied_is_not_said_to_be_tried() {
+    if !installed(false) {
+        return;
+    }
+    let mut fixture = postgres(RUN);
+    let url = towpath::resource::url::of_kept(&kept(&fixture, STAGING))["url"].clone();
+    let file = fixture.dir.join("database.url");
+    std::fs::write(&file, url).unwrap();
+    let data = std::fs::metadata(fixture.state(STAGING).join("data")).unwrap();
+    std::os::unix::fs::chown(&file, Some(data.uid()), Some(data.gid())).unwrap();
+    let text = std::fs::read_to_string(fixture.repo().join("tow.toml")).unwrap();
+    let elsewhere = format!("\"postgres\", url = \"file:{}\"", file.display());
+    let text = text.replace("\"postgres\"", &elsewhere);
+    fixture.write("tow.toml", &text);
+    fixture.commit();
+    let said = fixture.tow(&DEPLOY).expect(4);
+    check_said(&fixture, "cannot-rehearse", &said);
+    fixture.write(
+        "tow.toml",
+        &text.replace("steps.sql\" }", "steps.sql\", rehearse = false }"),
+    );
+    let version = fixture.commit();
+    fixture.tow(&DEPLOY).expect(0);
+    whole(&fixture, STAGING, &version).unwrap();
+    down(&fixture, STAGING);
 }

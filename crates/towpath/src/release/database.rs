@@ -41,7 +41,12 @@ pub fn open(world: &World, config: &Config, name: &str, purpose: &str) -> Result
 
 /// Where a SQLite file lies.
 pub(super) fn place(world: &World, name: &str, resource: &Resource) -> sqlite::Place {
-    sqlite::Place::new(&world.state(), name, resource.file.as_deref())
+    place_in(&world.state(), name, resource)
+}
+
+/// As it is below the state directory, or below what stands in its place.
+pub(super) fn place_in(state: &Path, name: &str, resource: &Resource) -> sqlite::Place {
+    sqlite::Place::new(state, name, resource.file.as_deref())
 }
 
 /// The URL for ourselves: with a password in it.
@@ -71,7 +76,7 @@ pub(super) fn keeper(state: &Path, name: &str, resource: &Resource) -> Result<St
     ))
 }
 
-fn connect(name: &str, url: &str, purpose: &str) -> Result<::postgres::Client> {
+pub(super) fn connect(name: &str, url: &str, purpose: &str) -> Result<::postgres::Client> {
     let target = postgres::target(url).map_err(|fault| unreachable(name, &fault))?;
     postgres::connect_to(target, purpose).map_err(|error| unreachable(name, &said(&error)))
 }

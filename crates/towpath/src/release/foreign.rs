@@ -7,7 +7,7 @@
 
 use super::planner::Result;
 use super::schema::{Hold, Needs};
-use super::{Environment, Operation, Refusal, Step};
+use super::{Environment, Operation, Refusal, Step, World, scratch};
 use crate::config::{Foreign, Migrator, Resource, ResourceKind};
 use crate::diagnostic::Diagnostic;
 use crate::id::{InstanceId, RunId};
@@ -20,6 +20,15 @@ pub(crate) fn migrator_id(resource: &str, run: RunId) -> InstanceId {
     InstanceId(format!("migrator-{resource}-{run}"))
 }
 
+/// As [`super::release_id`] or [`migrator_id`]; an instance's id ends with a number.
+pub(crate) fn is_release_command(id: &InstanceId) -> bool {
+    let last = id.0.rsplit('-').next().unwrap_or_default();
+    let is_once = ["release-", "migrator-"]
+        .iter()
+        .any(|word| id.0.starts_with(word));
+    is_once && last.starts_with('d')
+}
+
 /// `npx prisma migrate deploy`, or the application.
 pub(super) fn by(foreign: &Foreign) -> String {
     match &foreign.by {
@@ -30,6 +39,7 @@ pub(super) fn by(foreign: &Foreign) -> String {
 
 /// Adds what bringing a version in does about the resource `name`.
 pub(super) fn plan(
+    world: &World,
     now: &Environment,
     (name, resource, foreign): (&str, &Resource, &Foreign),
     operation: Operation,
@@ -42,6 +52,7 @@ pub(super) fn plan(
         needs.hold = Hold::UntilSwitch;
     }
     if serves && foreign.rehearse {
+        can_be_copied(world, name, resource)?;
         needs.rehearsed.push(name.to_owned());
     }
     if foreign.by != Migrator::OnStart || held {
@@ -56,13 +67,34 @@ pub(super) fn plan(
     Ok(())
 }
 
+/// Nothing is said to have been tried that was not.
+fn can_be_copied(world: &World, name: &str, resource: &Resource) -> Result<()> {
+    if resource.kind != ResourceKind::Postgres {
+        return Ok(());
+    }
+    let why = tokio::task::block_in_place(|| scratch::stands_against(world, name, resource));
+    let Some(why) = why.map_err(Refusal::Failed)? else {
+        return Ok(());
+    };
+    let text = format!("the migrator of `{name}` cannot be tried on a copy: {why}");
+    Err(Refusal::Refused(
+        Diagnostic::error("rehearse::impossible", text)
+            .note("without that nobody knows whether the version that serves works with what it leaves")
+            .note("nothing was touched")
+            .help(format!(
+                "give it one that may: `direct_url`; or take the risk: `rehearse = false` beside the migrator of `{name}`"
+            )),
+    ))
+}
+
 /// What a rewrite leaves is taken back by putting the backup in its place.
 fn can_be_put_back(name: &str, resource: &Resource) -> Result<()> {
     let why = match resource.kind {
         _ if !resource.is_backed_up() => "it is backed up by somebody else",
         ResourceKind::Sqlite => return Ok(()),
+        ResourceKind::Postgres if resource.is_run() => return Ok(()),
         ResourceKind::Postgres | ResourceKind::Redis | ResourceKind::Storage => {
-            "a backup of PostgreSQL is not put back by this version"
+            "it is not on a server of ours"
         }
     };
     let text = format!("`{name}` could not be put back if the new version failed: {why}");

@@ -49,7 +49,7 @@ pub use executor::{Cancel, Outcome, resume};
 pub use explain::{Explained, ExplainedStep};
 pub use fold::{Ended, Environment, Illegal, Warm, fold};
 pub use foreign::OLD_FAILS;
-pub(crate) use foreign::migrator_id;
+pub(crate) use foreign::{is_release_command, migrator_id};
 pub use gateway::{
     GATEWAY, adopt_gateway, certificates, gateway, gateway_client, gateway_state, keep_table,
     tend_gateway,
@@ -69,5 +69,5 @@ pub use step::{Class, Presence, Side, Step};
 pub(crate) use toolchain::home;
 pub use trouble::ending;
 pub use version::{Instance, Seed, Version};
-pub(crate) use version::{is_release_command, millis, release_id};
+pub(crate) use version::{millis, release_id};
 pub use world::{OVERTAKEN, SUPERSEDED, World};

@@ -236,7 +236,7 @@ pub(super) fn needs(
             });
         }
         if let Some(foreign) = foreign {
-            foreign::plan(now, (name, resource, foreign), operation, &mut needs)?;
+            foreign::plan(world, now, (name, resource, foreign), operation, &mut needs)?;
         }
         let Some(brought) = brought.filter(|_| !versions.is_empty()) else {
             continue;

@@ -1,24 +1,30 @@
 //! Copies of an environment's databases, for trying out what must not be tried on themselves.
 //!
 //! Those of SQLite lie below `rehearsal` in the state directory, as the databases themselves lie below the state
-//! directory. There is one set of copies at a time, a run's; whoever makes one removes what another has left.
+//! directory; those of PostgreSQL beside the databases, on the same server. There is one set of copies at a time, a run's;
+//! whoever makes one removes what another has left.
+
+mod postgres;
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, lchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{World, resources};
+use towpath_shim::protocol::User;
+
+use super::{World, database, resources};
 use crate::backup;
 use crate::config::{Resource, ResourceKind};
 use crate::diagnostic::Diagnostic;
 use crate::resource::Connection;
-use crate::resource::sqlite::Place;
 use crate::resource::url::Attributes;
 
 /// Where copies of databases are, by resource: as services are told of the databases.
 pub(super) type Copies = BTreeMap<String, Attributes>;
+
+pub(super) use postgres::stands_against;
 
 type Result<T> = std::result::Result<T, Diagnostic>;
 
@@ -43,11 +49,10 @@ fn no_copy(name: &str, error: &dyn std::fmt::Display) -> Diagnostic {
 pub(super) async fn copy(world: &World, name: &str, resource: &Resource) -> Result<Attributes> {
     match resource.kind {
         ResourceKind::Sqlite => {
-            let (state, user, of) = (world.state(), world.user, name.to_owned());
-            let file = resource.file.clone();
+            let (state, of) = (world.state(), name.to_owned());
+            let asked = resource.clone();
             let copied = tokio::task::spawn_blocking(move || {
-                let copied = copy_file(&state, &of, file.as_deref(), user);
-                copied.map_err(|error| no_copy(&of, &error))
+                copy_file(&state, &of, &asked).map_err(|error| no_copy(&of, &error))
             });
             copied.await.unwrap_or_else(|_| Err(panicked(name)))?;
             Ok(resources::of_file(&root(&world.state()), name, resource))
@@ -60,9 +65,8 @@ pub(super) async fn copy(world: &World, name: &str, resource: &Resource) -> Resu
             copied.await.unwrap_or_else(|_| Err(panicked(name)))?;
             Ok(resources::of_file(&root(&world.state()), name, resource))
         }
-        ResourceKind::Postgres | ResourceKind::Redis => {
-            Err(no_copy(name, &"there is no scratch database to copy into"))
-        }
+        ResourceKind::Postgres => postgres::copy(world, name, resource).await,
+        ResourceKind::Redis => Err(no_copy(name, &"it is no database")),
     }
 }
 
@@ -70,38 +74,37 @@ fn panicked(name: &str) -> Diagnostic {
     no_copy(name, &"it panicked; this is a bug in Towpath")
 }
 
-/// Passed through by whom the services run as, who have the folder of the copies for themselves.
-fn make_data(state: &Path) -> std::io::Result<PathBuf> {
-    let folder = data(state);
-    for (path, mode) in [(root(state), 0o711), (folder.clone(), 0o700)] {
-        let mut builder = std::fs::DirBuilder::new();
-        builder.recursive(true).mode(mode).create(&path)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))?;
-    }
-    Ok(folder)
+fn make_folder(path: &Path, mode: u32) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(mode).create(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+}
+
+/// Passed through by whom the services run as, and not theirs before all copies are made.
+fn make_data(state: &Path) -> std::io::Result<()> {
+    make_folder(&root(state), 0o711)?;
+    make_folder(&data(state), 0o711)
 }
 
 /// By whom the services run as: what they have put there leads the copy nowhere that they could not go themselves.
-fn copy_folder(
-    state: &Path,
-    name: &str,
-    user: Option<towpath_shim::protocol::User>,
-) -> std::io::Result<()> {
-    let folder = make_data(state)?;
+fn copy_folder(state: &Path, name: &str, user: Option<User>) -> std::io::Result<()> {
+    make_data(state)?;
     let from = resources::folder::path(state, name);
+    let to = resources::folder::path(&root(state), name);
+    make_folder(&to, 0o700)?;
+    if !from.exists() {
+        return Ok(());
+    }
     let mut command = Command::new("cp");
     command
         .args(["-a", "--reflink=auto", "--"])
-        .args([&from, &folder]);
+        .args([from.join("."), to.clone()]);
     if let Some(user) = user {
-        lchown(&folder, Some(user.uid), Some(user.gid))?;
+        lchown(&to, Some(user.uid), Some(user.gid))?;
         let path = std::env::var_os("PATH");
         // Groups that root is in are left with that. And whoever runs a program sees its variables.
         command.uid(user.uid).gid(user.gid).current_dir("/");
         command.env_clear().envs(path.map(|path| ("PATH", path)));
-    }
-    if !from.exists() {
-        return Ok(());
     }
     let done = command.stdin(Stdio::null()).output()?;
     match done.status.success() {
@@ -115,47 +118,82 @@ fn copy_folder(
 fn copy_file(
     state: &Path,
     name: &str,
-    file: Option<&str>,
-    user: Option<towpath_shim::protocol::User>,
+    resource: &Resource,
 ) -> std::result::Result<(), backup::Error> {
-    let folder = make_data(state)?;
-    let (from, to) = (
-        Place::new(state, name, file),
-        Place::new(&root(state), name, file).path(),
-    );
-    let own = to.parent().unwrap_or(&folder);
-    std::fs::create_dir_all(own)?;
-    if from.path().exists() {
-        backup::sqlite(&from.open()?, &to)?;
+    make_data(state)?;
+    let from = database::place_in(state, name, resource);
+    let to = database::place_in(&root(state), name, resource);
+    let (file, data) = (to.path(), data(state));
+    let folder = file.parent().unwrap_or(&data);
+    if folder != data {
+        make_folder(folder, 0o700)?;
     }
-    if let Some(user) = user {
-        for path in [&folder, own, &to] {
-            if path.exists() {
-                lchown(path, Some(user.uid), Some(user.gid))?;
-            }
-        }
+    if from.path().exists() {
+        backup::sqlite(&from.open()?, &file)?;
     }
     Ok(())
+}
+
+/// Gives the copies to whom the services run as. Not before all are made: whose folder it is may put anything into it.
+pub(super) fn give(world: &World) -> Result<()> {
+    let Some(user) = world.user else {
+        return Ok(());
+    };
+    give_tree(&data(&world.state()), user).map_err(|error| {
+        let text = format!("the copies could not be given to the services: {error}");
+        Diagnostic::error("rehearse::no-copy", text).note("nothing was touched")
+    })
+}
+
+fn give_tree(path: &Path, user: User) -> std::io::Result<()> {
+    let Ok(found) = std::fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    // A storage was copied by them: whatever they have put there is not walked through.
+    if found.uid() == user.uid {
+        return Ok(());
+    }
+    if found.is_dir() {
+        for entry in std::fs::read_dir(path)? {
+            give_tree(&entry?.path(), user)?;
+        }
+    }
+    lchown(path, Some(user.uid), Some(user.gid))
 }
 
 /// Opens the copy of a database. Blocking.
 pub(super) fn open(world: &World, name: &str, resource: &Resource) -> Result<Connection> {
     match resource.kind {
         ResourceKind::Sqlite => {
-            let opened = Place::new(&root(&world.state()), name, resource.file.as_deref()).open();
-            opened
+            let copy = database::place_in(&root(&world.state()), name, resource);
+            copy.open()
                 .map(Connection::Sqlite)
                 .map_err(|error| no_copy(name, &error))
         }
-        ResourceKind::Storage => Err(no_copy(name, &"it is a folder, and no database")),
-        ResourceKind::Postgres | ResourceKind::Redis => {
-            Err(no_copy(name, &"there is no scratch database to copy into"))
-        }
+        ResourceKind::Postgres => postgres::open(world, name, resource),
+        ResourceKind::Redis | ResourceKind::Storage => Err(no_copy(name, &"it is no database")),
     }
 }
 
-/// Removes all copies, whoever has made them; as often as one likes.
-pub(super) async fn remove(world: &World) -> Result<()> {
+/// Puts a backup of PostgreSQL in the place of the database.
+pub(super) async fn put_back(
+    world: &World,
+    name: &str,
+    resource: &Resource,
+    dump: &Path,
+) -> Result<()> {
+    postgres::put_back(world, name, resource, dump).await
+}
+
+/// Removes all copies of these, whoever has made them; as often as one likes.
+pub(super) async fn remove(world: &World, all: &BTreeMap<String, Resource>) -> Result<()> {
+    let servers = all
+        .iter()
+        .filter(|(_, one)| one.kind == ResourceKind::Postgres);
+    let servers: Vec<_> = servers
+        .map(|(name, one)| (name.clone(), one.clone()))
+        .collect();
+    postgres::remove(world, &servers).await?;
     let root = root(&world.state());
     let gone = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(&root));
     match gone.await {

@@ -21,6 +21,12 @@ type Result<T> = std::result::Result<T, Diagnostic>;
 /// What the instances of a trial begin with.
 const PREFIX: &str = "trial-";
 
+/// The version that comes in.
+pub(super) const NEW: &str = "new";
+
+/// The version that serves.
+pub(super) const OLD: &str = "old";
+
 /// The part of a version that uses some resources, as instances of its own.
 pub(super) struct Trial {
     version: Version,
@@ -128,12 +134,16 @@ async fn stop(world: &World, id: &InstanceId) -> Result<()> {
     stopped.map_err(|error| Diagnostic::error("supervise::failed", error.to_string()))
 }
 
-/// Stops what any trial has left.
-pub(super) async fn stop_all(world: &World) -> Result<()> {
-    for id in world.supervisor.known() {
-        if id.0.starts_with(PREFIX) && is_trial(&id) {
-            stop(world, &id).await?;
-        }
+/// Stops what any trial has left, and what this run's may just be starting.
+pub(super) async fn stop_all(world: &World, run: &OpenRun) -> Result<()> {
+    let mut all: BTreeSet<InstanceId> = world.supervisor.known().into_iter().collect();
+    all.retain(|id| id.0.starts_with(PREFIX) && is_trial(id));
+    for (version, label) in [(&run.plan.new, NEW), (&run.plan.old, OLD)] {
+        let instances = version.iter().flat_map(|version| &version.instances);
+        all.extend(instances.map(|instance| id(&instance.service, label, run.plan.run)));
+    }
+    for id in &all {
+        stop(world, id).await?;
     }
     Ok(())
 }

@@ -473,15 +473,6 @@ pub(crate) fn release_id(name: &str, run: RunId) -> InstanceId {
     InstanceId(format!("release-{name}-{run}"))
 }
 
-/// As [`release_id`] or [`super::migrator_id`]; an instance's id ends with a number.
-pub(crate) fn is_release_command(id: &InstanceId) -> bool {
-    let last = id.0.rsplit('-').next().unwrap_or_default();
-    let is_once = ["release-", "migrator-"]
-        .iter()
-        .any(|word| id.0.starts_with(word));
-    is_once && last.starts_with('d')
-}
-
 /// From the end of a container's grace until it is ended by force.
 const CONTAINER_STOPS_MS: u64 = 5_000;
 

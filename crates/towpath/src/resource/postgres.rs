@@ -101,6 +101,25 @@ fn with_parameters(url: &str, keep: impl Fn(&str) -> bool) -> String {
     }
 }
 
+/// The same place, another database.
+#[must_use]
+pub fn with_database(url: &str, name: &str) -> String {
+    let (place, query) = url.split_once('?').unwrap_or((url, ""));
+    let (scheme, rest) = place.split_once("://").unwrap_or(("postgres", place));
+    // After the last `@`: a password may hold a slash.
+    let (user, host) = rest.rsplit_once('@').unwrap_or(("", rest));
+    let host = host.split('/').next().unwrap_or_default();
+    let user = match user.is_empty() {
+        true => String::new(),
+        false => format!("{user}@"),
+    };
+    let query = match query.is_empty() {
+        true => String::new(),
+        false => format!("?{query}"),
+    };
+    format!("{scheme}://{user}{host}/{name}{query}")
+}
+
 /// What a URL means, whatever it wants of TLS.
 ///
 /// # Errors
@@ -223,6 +242,17 @@ pub fn schema(client: &mut Client) -> Result<Vec<String>, postgres::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_is_at_the_same_place() {
+        for (url, copy) in [
+            ("postgres://a:b@h:1/d?x=y", "postgres://a:b@h:1/c?x=y"),
+            ("postgres://a:b/d@h/d", "postgres://a:b/d@h/c"),
+            ("postgres://h", "postgres://h/c"),
+        ] {
+            assert_eq!(with_database(url, "c"), copy);
+        }
+    }
 
     #[test]
     fn a_password_stays_out_of_what_programs_are_called_with() {

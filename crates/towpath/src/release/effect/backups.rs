@@ -155,7 +155,7 @@ async fn dump_to(world: &World, name: &str, resource: &Resource, beside: &Path) 
 }
 
 /// Why a database's own program did not do what it was to do.
-pub(super) struct Ended {
+pub(in crate::release) struct Ended {
     /// In words.
     pub text: String,
     /// What it said last.
@@ -172,7 +172,7 @@ impl From<crate::supervise::Error> for Ended {
 }
 
 /// Runs one of a database's own programs to its end, under a shim.
-pub(super) async fn ends_well(
+pub(in crate::release) async fn ends_well(
     world: &World,
     name: &str,
     id: &InstanceId,

@@ -62,6 +62,15 @@ pub(in crate::release) fn open(
         .map_err(|error| error.diagnostic(resource))
 }
 
+/// The schema of a database of the environment, as lines.
+pub(super) fn schema(world: &World, config: &Config, resource: &str) -> Result<Vec<String>> {
+    // A connection is closed by its driver's own event loop as well.
+    tokio::task::block_in_place(|| {
+        let mut db = open(world, config, resource)?;
+        migrate::schema(&mut db).map_err(|error| error.diagnostic(resource))
+    })
+}
+
 /// As the version that a run is about says.
 fn open_of(world: &World, run: &OpenRun, resource: &str) -> Result<Connection> {
     let config = version(run, Side::New)?.config(&world.environment)?;

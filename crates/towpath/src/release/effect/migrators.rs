@@ -1,18 +1,18 @@
 //! Foreign migrators that are commands: on a copy, and on the database itself.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
-use super::backups::backup_path;
+use super::backups::{backup_path, dump_path};
 use super::{Result, blocking, migrations, rehearsal, version};
 use crate::backup;
 use crate::config::{Config, Migrator, ResourceKind};
 use crate::diagnostic::Diagnostic;
 use crate::id::{InstanceId, RunId};
-use crate::migrate as schemas;
-use crate::release::scratch::Copies;
+use crate::release::scratch::{self, Copies};
 use crate::release::trouble::ending;
-use crate::release::{OpenRun, Side, World, migrator_id};
-use crate::resource::sqlite::Place;
+use crate::release::{OpenRun, Side, Step, World, database, migrator_id};
 use crate::supervise::{Process, tail};
 
 /// What the command is, and whose folder and environment it gets.
@@ -29,13 +29,20 @@ fn on_copy_id(resource: &str, run: RunId) -> InstanceId {
     InstanceId(format!("rehearses-{resource}-{run}"))
 }
 
-/// Ends what an agent before has left at work on copies.
-pub(super) async fn stop_on_copies(world: &World) -> Result<()> {
-    for id in world.supervisor.known() {
+/// Ends what an agent before has left at work on copies, and what this run may just be starting.
+pub(super) async fn stop_on_copies(world: &World, run: &OpenRun) -> Result<()> {
+    let mut all: BTreeSet<InstanceId> = world.supervisor.known().into_iter().collect();
+    all.retain(|id| {
         let last = id.0.rsplit('-').next().unwrap_or_default();
-        if id.0.starts_with("rehearses-") && last.parse::<RunId>().is_ok() {
-            stop(world, &id).await?;
+        id.0.starts_with("rehearses-") && last.parse::<RunId>().is_ok()
+    });
+    for step in &run.plan.steps {
+        if let Step::Migrator { resource, .. } = step {
+            all.insert(on_copy_id(resource, run.plan.run));
         }
+    }
+    for id in &all {
+        stop(world, id).await?;
     }
     Ok(())
 }
@@ -105,9 +112,7 @@ pub(super) async fn migrate(world: &World, run: &OpenRun, resource: &str) -> Res
 }
 
 fn note(world: &World, run: &OpenRun, config: &Config, resource: &str) -> Result<()> {
-    let mut db = migrations::open(world, config, resource)?;
-    let schema = tokio::task::block_in_place(|| schemas::schema(&mut db));
-    let schema = schema.map_err(|error| error.diagnostic(resource))?;
+    let schema = migrations::schema(world, config, resource)?;
     rehearsal::note_schema(world, run, resource, &schema)
 }
 
@@ -119,14 +124,21 @@ pub(super) async fn undo(world: &World, run: &OpenRun, resource: &str, held: boo
         return Ok(());
     }
     let config = version(run, Side::New)?.config(&world.environment)?;
-    let found = config.resources.get(resource);
-    let before = backup_path(world, run.plan.run, resource);
-    let Some(found) = found.filter(|found| found.kind == ResourceKind::Sqlite && before.is_file())
-    else {
+    let Some(found) = config.resources.get(resource) else {
         return Ok(());
     };
-    let live = Place::new(&world.state(), resource, found.file.as_deref());
-    let name = resource.to_owned();
+    if found.kind == ResourceKind::Postgres {
+        let before = dump_path(world, run.plan.run, resource);
+        return match before.is_file() && found.is_run() {
+            true => scratch::put_back(world, resource, found, &before).await,
+            false => Ok(()),
+        };
+    }
+    let before = backup_path(world, run.plan.run, resource);
+    if !before.is_file() {
+        return Ok(());
+    }
+    let (live, name) = (database::place(world, resource, found), resource.to_owned());
     blocking(move || {
         backup::restore_sqlite(&before, &live)
             .map_err(|error| migrations::not_restored(&name, &error))

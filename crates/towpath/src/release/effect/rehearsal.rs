@@ -13,6 +13,7 @@ use crate::diagnostic::Diagnostic;
 use crate::id::Digest;
 use crate::migrate;
 use crate::release::foreign::{OLD_FAILS, by};
+use crate::release::resources::folder;
 use crate::release::scratch::Copies;
 use crate::release::trial::{self, Trial};
 use crate::release::{OpenRun, Side, Step, Version, World, scratch};
@@ -57,9 +58,9 @@ struct Schemas {
 
 /// Tries it. Nothing of it is left afterwards, however it ends.
 pub(super) async fn rehearse(world: &World, run: &OpenRun, resources: &[String]) -> Result<Value> {
-    clear(world).await?;
+    clear(world, run).await?;
     let shown = on_copies(world, run, resources).await;
-    let cleared = clear(world).await;
+    let cleared = clear(world, run).await;
     let shown = shown.map_err(|trouble| untouched(world, run, trouble))?;
     cleared?;
     Ok(serde_json::to_value(shown).unwrap_or_default())
@@ -77,16 +78,34 @@ fn untouched(world: &World, run: &OpenRun, trouble: Diagnostic) -> Diagnostic {
 }
 
 /// What an agent before may have left as well.
-async fn clear(world: &World) -> Result<()> {
-    trial::stop_all(world).await?;
-    migrators::stop_on_copies(world).await?;
-    scratch::remove(world).await
+async fn clear(world: &World, run: &OpenRun) -> Result<()> {
+    trial::stop_all(world, run).await?;
+    migrators::stop_on_copies(world, run).await?;
+    scratch::remove(world, &databases(world, run)?).await
+}
+
+/// All that either version is told of.
+fn databases(world: &World, run: &OpenRun) -> Result<BTreeMap<String, Resource>> {
+    let mut all = BTreeMap::new();
+    if let Some(old) = &run.plan.old {
+        all.extend(old.config(&world.environment)?.resources);
+    }
+    all.extend(
+        version(run, Side::New)?
+            .config(&world.environment)?
+            .resources,
+    );
+    let is_one = |kind| matches!(kind, ResourceKind::Sqlite | ResourceKind::Postgres);
+    all.retain(|_, resource| is_one(resource.kind));
+    Ok(all)
 }
 
 async fn on_copies(world: &World, run: &OpenRun, resources: &[String]) -> Result<Shown> {
     let new = version(run, Side::New)?;
     let config = new.config(&world.environment)?;
-    let copies = copies(world, run, &config).await?;
+    // Folders of files are not copied: what is in them, keys for one, is what the versions share.
+    folder::make_all(&world.state(), &config, world.user)?;
+    let copies = copies(world, run).await?;
     let mut before = BTreeMap::new();
     for name in resources {
         let schema = schema_of_copy(world, name, &config.resources[name]).await?;
@@ -122,17 +141,11 @@ async fn on_copies(world: &World, run: &OpenRun, resources: &[String]) -> Result
     Ok(shown)
 }
 
-/// All databases that either version is told of, so that nothing tried reaches one of them; with our own migrations of
-/// this run, which the new version counts on.
-async fn copies(world: &World, run: &OpenRun, config: &Config) -> Result<Copies> {
-    let mut all = BTreeMap::new();
-    if let Some(old) = &run.plan.old {
-        all.extend(old.config(&world.environment)?.resources);
-    }
-    all.extend(config.resources.clone());
-    all.retain(|_, resource| resource.kind != ResourceKind::Redis);
+/// Of all databases, so that nothing tried reaches one of them; with our own migrations of this run, which the new version
+/// counts on.
+async fn copies(world: &World, run: &OpenRun) -> Result<Copies> {
     let mut copies = Copies::new();
-    for (name, resource) in all {
+    for (name, resource) in databases(world, run)? {
         copies.insert(name.clone(), scratch::copy(world, &name, &resource).await?);
         let ours = run.plan.steps.iter().find_map(|step| match step {
             Step::Migrate { resource, versions } if *resource == name => Some(versions),
@@ -142,6 +155,8 @@ async fn copies(world: &World, run: &OpenRun, config: &Config) -> Result<Copies>
             migrations::up_on_copy(world, run, (&name, &resource), versions).await?;
         }
     }
+    // What is done to them from here on is the services' own doing.
+    scratch::give(world)?;
     Ok(copies)
 }
 
@@ -161,7 +176,7 @@ async fn migrated(
             None => {}
         }
     }
-    let Some(trial) = Trial::new(world, run, new, "new", &on_start)? else {
+    let Some(trial) = Trial::new(world, run, new, trial::NEW, &on_start)? else {
         return Ok(());
     };
     let ready = trial.start(world, copies).await;
@@ -180,7 +195,7 @@ async fn works(
     resources: &[String],
     copies: &Copies,
 ) -> Result<Option<Works>> {
-    let Some(trial) = Trial::new(world, run, old, "old", resources)? else {
+    let Some(trial) = Trial::new(world, run, old, trial::OLD, resources)? else {
         return Ok(None);
     };
     let ready_ms = trial.start(world, copies).await?;
@@ -284,8 +299,7 @@ pub(super) fn changed(
 ) -> Option<Vec<String>> {
     let text = std::fs::read(noted(world, run, name)).ok()?;
     let before: Vec<String> = serde_json::from_slice(&text).ok()?;
-    let mut db = migrations::open(world, config, name).ok()?;
-    let now = tokio::task::block_in_place(|| migrate::schema(&mut db)).ok()?;
+    let now = migrations::schema(world, config, name).ok()?;
     Some(migrate::difference(&before, &now))
 }
 
@@ -297,16 +311,14 @@ fn shown(run: &OpenRun) -> Option<Shown> {
 /// Sees that the version before works with what is there now, which may be neither the schema of before nor the one
 /// that was tried: a migrator may have stopped half-way.
 pub(super) async fn undo(world: &World, run: &OpenRun, resources: &[String]) -> Result<()> {
-    clear(world).await?;
+    clear(world, run).await?;
     let (Some(shown), Some(old)) = (shown(run), &run.plan.old) else {
         return Ok(());
     };
     let config = version(run, Side::New)?.config(&world.environment)?;
     let mut unknown = Vec::new();
     for name in resources {
-        let mut db = migrations::open(world, &config, name)?;
-        let now = tokio::task::block_in_place(|| migrate::schema(&mut db));
-        let now = digest(&now.map_err(|error| error.diagnostic(name))?);
+        let now = digest(&migrations::schema(world, &config, name)?);
         let known = shown.schemas.get(name);
         if known.is_none_or(|known| now != known.before && now != known.after) {
             unknown.push(name.clone());
@@ -315,9 +327,9 @@ pub(super) async fn undo(world: &World, run: &OpenRun, resources: &[String]) -> 
     if unknown.is_empty() {
         return Ok(());
     }
-    let copies = copies(world, run, &config).await?;
+    let copies = copies(world, run).await?;
     let works = works(world, run, old, resources, &copies).await;
-    let cleared = clear(world).await;
+    let cleared = clear(world, run).await;
     works.map_err(|why| half_way(world, run, (old, &config), &unknown, why))?;
     cleared
 }

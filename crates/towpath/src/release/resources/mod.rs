@@ -111,7 +111,12 @@ fn read_own(state: &std::path::Path, path: &std::path::Path) -> std::io::Result<
     std::io::read_to_string(file)
 }
 
-fn attributes(state: &std::path::Path, name: &str, resource: &Resource) -> Result<url::Attributes> {
+/// As services are told of it; with its password.
+pub(super) fn attributes(
+    state: &std::path::Path,
+    name: &str,
+    resource: &Resource,
+) -> Result<url::Attributes> {
     let Some(engine) = engine(resource.kind) else {
         return Ok(of_file(state, name, resource));
     };

@@ -1,0 +1,280 @@
+//! Copies on PostgreSQL: a database of its own beside the one that is copied, on the same server.
+//!
+//! Made by a dump and a restore, which hold nobody up. On a server of ours it is the administrator's doing, and the copy
+//! belongs to the application's role as the database does; elsewhere it takes a role that may make databases.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use postgres::Client;
+
+use super::{Result, no_copy};
+use crate::config::Resource;
+use crate::diagnostic::Diagnostic;
+use crate::id::InstanceId;
+use crate::release::effect::backups::ends_well;
+use crate::release::resources;
+use crate::release::{World, database};
+use crate::resource::Connection;
+use crate::resource::postgres::roles::quoted;
+use crate::resource::postgres::{dump, said, with_database};
+use crate::resource::url::Attributes;
+
+/// What the name of a copy ends with.
+const SUFFIX: &str = "_rehearsal";
+
+/// Where a database is, and where its copy.
+struct Place {
+    /// As who may read everything.
+    source: String,
+    /// As who makes the copy, on a database that is neither.
+    maker: String,
+    /// The same, on the copy.
+    filler: String,
+    /// As services are told of the copy.
+    copy: Attributes,
+    /// The copy, and whom it belongs to.
+    name: String,
+    owner: String,
+    /// What is copied.
+    database: String,
+}
+
+/// No longer than the server takes.
+fn copy_name(database: &str) -> String {
+    let kept: String = database.chars().take(63 - SUFFIX.len()).collect();
+    kept + SUFFIX
+}
+
+fn place(world: &World, name: &str, resource: &Resource) -> Result<Place> {
+    let source = database::keeper(&world.state(), name, resource)?;
+    let given = resources::attributes(&world.state(), name, resource)?;
+    let part = |part: &str| given.get(part).cloned().unwrap_or_default();
+    let copy_of = copy_name(&part("name"));
+    let mut copy = given.clone();
+    copy.insert("name", copy_of.clone());
+    copy.insert("url", with_database(&part("url"), &copy_of));
+    // Elsewhere nobody knows of another database that may be connected to.
+    let maker = match resource.is_run() {
+        true => with_database(&source, "postgres"),
+        false => source.clone(),
+    };
+    Ok(Place {
+        filler: with_database(&source, &copy_of),
+        source,
+        maker,
+        copy,
+        name: copy_of,
+        owner: part("user"),
+        database: part("name"),
+    })
+}
+
+fn client(name: &str, url: &str) -> Result<Client> {
+    database::connect(name, url, "rehearse")
+}
+
+/// Why no copy of a database elsewhere can be made; `None` where one can. Blocking.
+pub(in crate::release) fn stands_against(
+    world: &World,
+    name: &str,
+    resource: &Resource,
+) -> Result<Option<String>> {
+    if resource.is_run() {
+        return Ok(None);
+    }
+    let mut client = client(name, &place(world, name, resource)?.maker)?;
+    let asked =
+        "SELECT rolcreatedb OR rolsuper, rolname::text FROM pg_roles WHERE rolname = current_user";
+    let row = client.query_one(asked, &[]);
+    let row = row.map_err(|error| no_copy(name, &said(&error)))?;
+    let (may, role): (bool, String) = (row.get(0), row.get(1));
+    Ok((!may).then(|| format!("the role `{role}` may not make databases there (`CREATEDB`)")))
+}
+
+pub(super) async fn copy(world: &World, name: &str, resource: &Resource) -> Result<Attributes> {
+    let place = tokio::task::block_in_place(|| {
+        let place = place(world, name, resource)?;
+        make(name, &place, resource.is_run())?;
+        Ok::<_, Diagnostic>(place)
+    })?;
+    let file = dump_file(world, name);
+    let filled = fill(world, name, &place, &file).await;
+    let removed = std::fs::remove_file(&file);
+    filled?;
+    removed.map_err(|error| no_copy(name, &error))?;
+    Ok(place.copy)
+}
+
+/// Among the backups, where nobody else looks.
+fn dump_file(world: &World, name: &str) -> PathBuf {
+    let folder = world.state().join("backups");
+    folder.join(format!("rehearsal-{name}.dump"))
+}
+
+fn make(name: &str, place: &Place, is_ours: bool) -> Result<()> {
+    let mut maker = client(name, &place.maker)?;
+    drop_copy(&mut maker, &place.name).map_err(|error| no_copy(name, &said(&error)))?;
+    let database = quoted(&place.name);
+    let mut statements = vec![match is_ours {
+        true => format!(
+            "CREATE DATABASE {database} OWNER {} TEMPLATE template0",
+            quoted(&place.owner)
+        ),
+        false => format!("CREATE DATABASE {database} TEMPLATE template0"),
+    }];
+    statements.push(format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC"));
+    for statement in statements {
+        let done = maker.batch_execute(&statement);
+        done.map_err(|error| no_copy(name, &said(&error)))?;
+    }
+    Ok(())
+}
+
+/// A session that has just been ended holds it for a moment.
+fn drop_copy(maker: &mut Client, copy: &str) -> std::result::Result<(), postgres::Error> {
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
+    let mut tries = 0;
+    loop {
+        maker.execute(end, &[&copy])?;
+        match maker.batch_execute(&format!("DROP DATABASE IF EXISTS {}", quoted(copy))) {
+            Err(_) if tries < 100 => tries += 1,
+            done => return done,
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+async fn fill(world: &World, name: &str, place: &Place, file: &std::path::Path) -> Result<()> {
+    let id = InstanceId(format!("{name}.copy"));
+    let programs = tokio::task::block_in_place(|| database::programs(name, &place.source))?;
+    let commands = [
+        dump::dump(&programs.0, &place.source, file),
+        dump::restore(&programs.1, &place.filler, file),
+    ];
+    for command in commands {
+        let ended = ends_well(world, name, &id, command).await;
+        ended.map_err(|why| {
+            let told = no_copy(name, &why.text);
+            why.tail.into_iter().fold(told, Diagnostic::note)
+        })?;
+    }
+    Ok(())
+}
+
+/// What the name of a database ends with that a backup has taken the place of.
+const LEFT: &str = "_left";
+
+/// Puts the backup at `file` in the place of the database of a server of ours: filled beside it, then renamed. Begun and
+/// broken off, it is gone on with.
+pub(super) async fn put_back(
+    world: &World,
+    name: &str,
+    resource: &Resource,
+    file: &std::path::Path,
+) -> Result<()> {
+    let place = tokio::task::block_in_place(|| {
+        let place = place(world, name, resource)?;
+        if !is_half_renamed(name, &place)? {
+            make(name, &place, true)?;
+        }
+        Ok::<_, Diagnostic>(place)
+    })?;
+    if !tokio::task::block_in_place(|| is_half_renamed(name, &place))? {
+        let programs = tokio::task::block_in_place(|| database::programs(name, &place.maker))?;
+        let restore = dump::restore(&programs.1, &place.filler, file);
+        let id = InstanceId(format!("{name}.copy"));
+        let ended = ends_well(world, name, &id, restore).await;
+        ended.map_err(|why| {
+            let told = no_copy(name, &why.text);
+            why.tail.into_iter().fold(told, Diagnostic::note)
+        })?;
+    }
+    tokio::task::block_in_place(|| {
+        let mut maker = client(name, &place.maker)?;
+        rename(&mut maker, &place).map_err(|error| no_copy(name, &said(&error)))
+    })
+}
+
+/// Whether the database is out of the way already, and so what takes its place is whole.
+fn is_half_renamed(name: &str, place: &Place) -> Result<bool> {
+    let mut maker = client(name, &place.maker)?;
+    let has = |maker: &mut Client, database: &str| {
+        let found = maker.query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&database]);
+        found.map_err(|error| no_copy(name, &said(&error)))
+    };
+    let is_there = has(&mut maker, &place.database)?.is_some();
+    Ok(!is_there && has(&mut maker, &place.name)?.is_some())
+}
+
+/// Whoever is connected is cut off, and finds the other when they connect again.
+fn rename(maker: &mut Client, place: &Place) -> std::result::Result<(), postgres::Error> {
+    let (live, copy) = (quoted(&place.database), quoted(&place.name));
+    let left = quoted(&left_name(&place.database));
+    let there = "SELECT 1 FROM pg_database WHERE datname = $1";
+    if maker.query_opt(there, &[&place.database])?.is_some() {
+        drop_copy(maker, &left_name(&place.database))?;
+        maker.batch_execute(&format!("ALTER DATABASE {live} ALLOW_CONNECTIONS false"))?;
+        move_away(maker, &place.database, &left)?;
+    }
+    maker.batch_execute(&format!("ALTER DATABASE {copy} RENAME TO {live}"))?;
+    drop_copy(maker, &left_name(&place.database))
+}
+
+fn left_name(database: &str) -> String {
+    let kept: String = database.chars().take(63 - LEFT.len()).collect();
+    kept + LEFT
+}
+
+fn move_away(
+    maker: &mut Client,
+    live: &str,
+    left: &str,
+) -> std::result::Result<(), postgres::Error> {
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
+    let mut tries = 0;
+    loop {
+        maker.execute(end, &[&live])?;
+        let renames = format!("ALTER DATABASE {} RENAME TO {left}", quoted(live));
+        match maker.batch_execute(&renames) {
+            Err(_) if tries < 100 => tries += 1,
+            done => return done,
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Opens the copy as the application does. Blocking.
+pub(super) fn open(world: &World, name: &str, resource: &Resource) -> Result<Connection> {
+    let place = place(world, name, resource)?;
+    client(name, &place.copy["url"]).map(Connection::Postgres)
+}
+
+/// Removes what there may be of copies of these. A server of ours that is down is no reason to stop: what it has is found
+/// by the next that makes a copy.
+pub(super) async fn remove(world: &World, names: &[(String, Resource)]) -> Result<()> {
+    for (name, resource) in names {
+        let id = InstanceId(format!("{name}.copy"));
+        let stopped = world.supervisor.stop(&id, None).await;
+        stopped.map_err(|error| no_copy(name, &error))?;
+        let _ = std::fs::remove_file(dump_file(world, name));
+        tokio::task::block_in_place(|| {
+            let Ok(place) = place(world, name, resource) else {
+                return Ok(());
+            };
+            let Ok(mut maker) = client(name, &place.maker) else {
+                return Ok(());
+            };
+            drop_copy(&mut maker, &place.name).map_err(|error| {
+                let text = format!(
+                    "the copy of `{name}` could not be removed: {}",
+                    said(&error)
+                );
+                Diagnostic::error("rehearse::stays", text)
+                    .note("the database itself is as it was")
+                    .help(format!("drop the database `{}`", place.name))
+            })
+        })?;
+    }
+    Ok(())
+}
