@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const EXAMPLES: &str = "\
 Examples:
+  tow init                       write a manifest from what the project has
   tow check                      is the manifest right, for every environment?
   tow up                         run the source tree here
   tow deploy -e staging          build the committed tree and bring it into staging
@@ -75,6 +76,8 @@ pub struct There {
 
 #[derive(Subcommand)]
 pub enum Command {
+    /// Write a manifest from what the project has already.
+    Init(commands::Init),
     /// Check the manifest for every environment; nothing is started.
     Check(commands::Check),
     /// Say what this machine lacks for an environment; nothing is changed, and nobody asked.
@@ -136,6 +139,25 @@ pub enum Command {
 pub mod commands {
     use super::{Args, Here, PathBuf, Subcommand, There, ValueEnum};
     use clap_complete::Shell;
+
+    #[derive(Args)]
+    #[command(
+        after_help = "Reads Procfile, process-compose.yaml, supervisord.conf, fly.toml, kamal's config/deploy.yml,\ncompose.yaml, Dockerfile, package.json, Cargo.toml, pyproject.toml, requirements.txt, .env.\n\nExamples:\n  tow init\n  tow init --dry-run\n  tow init --print > tow.toml.new\n  tow -C ../shop init --without docker-compose.yml"
+    )]
+    pub struct Init {
+        /// Say what would be written, and write nothing.
+        #[arg(long)]
+        pub dry_run: bool,
+        /// Print the manifest on standard output, and write nothing.
+        #[arg(long)]
+        pub print: bool,
+        /// File that is not read; may be given several times.
+        #[arg(long, value_name = "FILE")]
+        pub without: Vec<String>,
+        /// Print JSON.
+        #[arg(long)]
+        pub json: bool,
+    }
 
     #[derive(Args)]
     pub struct Check {

@@ -204,6 +204,42 @@ fn every_command_and_every_flag_is_described() {
     }
 }
 
+/// The files of a document's example, by the line that names each, and the other blocks by what they are marked as.
+fn example(text: &str) -> (Vec<(String, String)>, BTreeMap<String, String>) {
+    let (mut files, mut blocks) = (Vec::new(), BTreeMap::new());
+    for block in text.split("\n```").skip(1).step_by(2) {
+        let (mark, body) = block.split_once('\n').expect("a marked block");
+        let (first, rest) = body.split_once('\n').unwrap_or((body, ""));
+        match first.split_once(" file: ") {
+            Some((_, path)) => files.push((path.to_owned(), format!("{rest}\n"))),
+            None => {
+                blocks.insert(mark.to_owned(), format!("{body}\n"));
+            }
+        }
+    }
+    (files, blocks)
+}
+
+#[test]
+fn the_example_of_init_is_what_comes_of_it() {
+    let (files, blocks) = example(&read(&root().join("docs/init.md")));
+    let above = std::env::temp_dir().join(format!("tow-docs-{}", std::process::id()));
+    let project = above.join("notes");
+    std::fs::create_dir_all(&project).expect("a folder");
+    for (path, text) in &files {
+        std::fs::write(project.join(path), text).expect("a file");
+    }
+    let mut tow = Command::new(env!("CARGO_BIN_EXE_tow"));
+    let said = tow.arg("init").current_dir(&project).output();
+    let said = said.expect("a program that runs");
+    let manifest = std::fs::read_to_string(project.join("tow.toml")).unwrap_or_default();
+    std::fs::remove_dir_all(&above).expect("a folder to remove");
+    let said = format!("$ tow init\n{}", String::from_utf8_lossy(&said.stdout));
+    assert_eq!(files.len(), 3, "{files:?}");
+    assert_eq!(said.trim_end(), blocks["console"].trim_end());
+    assert_eq!(manifest, blocks["toml"]);
+}
+
 #[test]
 fn what_does_not_exist_is_found() {
     let absent = [

@@ -24,3 +24,4 @@ pub mod secret;
 pub mod setup;
 pub mod state;
 pub mod supervise;
+pub mod survey;

@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["id", "clock", "diagnostic"],
     &["manifest"],
     &["config"],
-    &["state"],
+    &["state", "survey"],
     &["resource", "link", "container", "render", "secret"],
     &[
         "supervise",

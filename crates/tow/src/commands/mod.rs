@@ -8,6 +8,7 @@ mod doctor;
 mod drift;
 mod env;
 mod gc;
+mod init;
 mod inner;
 mod key;
 mod local;
@@ -69,6 +70,7 @@ fn run(cli: Cli) -> Ending {
 
 async fn dispatch(cli: &Cli) -> Ending {
     match &cli.command {
+        Command::Init(arguments) => init::init(cli, arguments),
         Command::Check(arguments) => check::check(cli, arguments),
         Command::Doctor(arguments) => doctor::doctor(cli, arguments),
         Command::Config(arguments) => config::config(cli, arguments).await,
@@ -104,6 +106,7 @@ async fn dispatch(cli: &Cli) -> Ending {
 
 fn wants_json(command: &Command) -> bool {
     match command {
+        Command::Init(arguments) => arguments.json,
         Command::Check(arguments) => arguments.json,
         Command::Doctor(arguments) => arguments.here.json,
         Command::Config(arguments) => config::wants_json(arguments),

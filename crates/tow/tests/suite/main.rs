@@ -27,6 +27,7 @@ mod foreign;
 mod gc;
 mod hold;
 mod https;
+mod init;
 mod jobs;
 mod key;
 mod kill;
