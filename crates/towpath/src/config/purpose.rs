@@ -58,11 +58,13 @@ pub(super) fn lay(merged: &mut Value, purpose: Purpose) {
 }
 
 fn rehearsed(resource: &mut Table, on_sqlite: bool) {
-    resource
-        .entries
-        .retain(|entry| !ELSEWHERE.contains(&entry.key.as_str()));
     let kind = resource.get("kind").and_then(Value::as_text);
-    if !on_sqlite || kind != Some("postgres") {
+    let (is_postgres, is_redis) = (kind == Some("postgres"), kind == Some("redis"));
+    if is_postgres || is_redis {
+        let entries = &mut resource.entries;
+        entries.retain(|entry| !ELSEWHERE.contains(&entry.key.as_str()));
+    }
+    if !on_sqlite || !is_postgres {
         return;
     }
     resource.entries.retain(|entry| entry.key != "version");

@@ -41,9 +41,9 @@ pub fn of(place: &Place, status: &Status) -> Vec<Database> {
     let manifest = Manifest::parse("tow.toml", &place.app.text);
     let declared = manifest.and_then(|manifest| resolve(&manifest, &place.environment));
     let resources = declared.map(|config| config.resources).unwrap_or_default();
-    let databases = resources
-        .iter()
-        .filter(|(_, resource)| resource.kind != ResourceKind::Redis);
+    let databases = resources.iter().filter(|(_, resource)| {
+        matches!(resource.kind, ResourceKind::Sqlite | ResourceKind::Postgres)
+    });
     databases
         .map(|(name, resource)| {
             let server = status
