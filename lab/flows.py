@@ -108,9 +108,10 @@ class Traffic:
         began = time.monotonic()
         try:
             status, body = self.flowise.post(name) if name else self.flowise.ask("GET", "/ping")
-            why = None if status == 200 else f"{'POST' if name else 'GET'} {status} {body[:80]}"
+            why = None if status == 200 else f"{status} {body[:80]}"
         except (OSError, http.client.HTTPException) as error:
             why = repr(error)[:120]
+        why = why and f"{'POST' if name else 'GET'} {why}"
         with self.lock:
             self.sent += 1
             self.longest = max(self.longest, time.monotonic() - began)
