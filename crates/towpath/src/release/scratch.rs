@@ -7,7 +7,7 @@
 mod postgres;
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, lchown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -66,7 +66,7 @@ pub(super) async fn copy(world: &World, name: &str, resource: &Resource) -> Resu
             Ok(resources::of_file(&root(&world.state()), name, resource))
         }
         ResourceKind::Postgres => postgres::copy(world, name, resource).await,
-        ResourceKind::Redis => Err(no_copy(name, &"it is no database")),
+        ResourceKind::Redis => Err(no_copy(name, &"a cache is not copied")),
     }
 }
 
@@ -74,37 +74,34 @@ fn panicked(name: &str) -> Diagnostic {
     no_copy(name, &"it panicked; this is a bug in Towpath")
 }
 
-fn make_folder(path: &Path, mode: u32) -> std::io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true).mode(mode).create(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
-}
-
-/// Passed through by whom the services run as, and not theirs before all copies are made.
-fn make_data(state: &Path) -> std::io::Result<()> {
-    make_folder(&root(state), 0o711)?;
-    make_folder(&data(state), 0o711)
+/// Passed through by whom the services run as, who have the folder of the copies for themselves.
+fn make_data(state: &Path) -> std::io::Result<PathBuf> {
+    let folder = data(state);
+    for (path, mode) in [(root(state), 0o711), (folder.clone(), 0o700)] {
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true).mode(mode).create(&path)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))?;
+    }
+    Ok(folder)
 }
 
 /// By whom the services run as: what they have put there leads the copy nowhere that they could not go themselves.
 fn copy_folder(state: &Path, name: &str, user: Option<User>) -> std::io::Result<()> {
-    make_data(state)?;
+    let folder = make_data(state)?;
     let from = resources::folder::path(state, name);
-    let to = resources::folder::path(&root(state), name);
-    make_folder(&to, 0o700)?;
-    if !from.exists() {
-        return Ok(());
-    }
     let mut command = Command::new("cp");
     command
         .args(["-a", "--reflink=auto", "--"])
-        .args([from.join("."), to.clone()]);
+        .args([&from, &folder]);
     if let Some(user) = user {
-        lchown(&to, Some(user.uid), Some(user.gid))?;
+        lchown(&folder, Some(user.uid), Some(user.gid))?;
         let path = std::env::var_os("PATH");
         // Groups that root is in are left with that. And whoever runs a program sees its variables.
         command.uid(user.uid).gid(user.gid).current_dir("/");
         command.env_clear().envs(path.map(|path| ("PATH", path)));
+    }
+    if !from.exists() {
+        return Ok(());
     }
     let done = command.stdin(Stdio::null()).output()?;
     match done.status.success() {
@@ -120,21 +117,17 @@ fn copy_file(
     name: &str,
     resource: &Resource,
 ) -> std::result::Result<(), backup::Error> {
-    make_data(state)?;
     let from = database::place_in(state, name, resource);
     let to = database::place_in(&root(state), name, resource);
-    let (file, data) = (to.path(), data(state));
-    let folder = file.parent().unwrap_or(&data);
-    if folder != data {
-        make_folder(folder, 0o700)?;
-    }
+    let (file, data) = (to.path(), make_data(state)?);
+    std::fs::create_dir_all(file.parent().unwrap_or(&data))?;
     if from.path().exists() {
         backup::sqlite(&from.open()?, &file)?;
     }
     Ok(())
 }
 
-/// Gives the copies to whom the services run as. Not before all are made: whose folder it is may put anything into it.
+/// Gives the copies to whom the services run as. Not before all databases are: whose folder it is may put anything into it.
 pub(super) fn give(world: &World) -> Result<()> {
     let Some(user) = world.user else {
         return Ok(());
@@ -149,10 +142,6 @@ fn give_tree(path: &Path, user: User) -> std::io::Result<()> {
     let Ok(found) = std::fs::symlink_metadata(path) else {
         return Ok(());
     };
-    // A storage was copied by them: whatever they have put there is not walked through.
-    if found.uid() == user.uid {
-        return Ok(());
-    }
     if found.is_dir() {
         for entry in std::fs::read_dir(path)? {
             give_tree(&entry?.path(), user)?;

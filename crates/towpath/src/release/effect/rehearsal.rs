@@ -84,7 +84,7 @@ async fn clear(world: &World, run: &OpenRun) -> Result<()> {
     scratch::remove(world, &databases(world, run)?).await
 }
 
-/// All that either version is told of.
+/// All that either version is told of, but caches.
 fn databases(world: &World, run: &OpenRun) -> Result<BTreeMap<String, Resource>> {
     let mut all = BTreeMap::new();
     if let Some(old) = &run.plan.old {
@@ -95,15 +95,13 @@ fn databases(world: &World, run: &OpenRun) -> Result<BTreeMap<String, Resource>>
             .config(&world.environment)?
             .resources,
     );
-    let is_one = |kind| matches!(kind, ResourceKind::Sqlite | ResourceKind::Postgres);
-    all.retain(|_, resource| is_one(resource.kind));
+    all.retain(|_, resource| resource.kind != ResourceKind::Redis);
     Ok(all)
 }
 
 async fn on_copies(world: &World, run: &OpenRun, resources: &[String]) -> Result<Shown> {
     let new = version(run, Side::New)?;
     let config = new.config(&world.environment)?;
-    // Folders of files are not copied: what is in them, keys for one, is what the versions share.
     folder::make_all(&world.state(), &config, world.user)?;
     let copies = copies(world, run).await?;
     let mut before = BTreeMap::new();
@@ -145,7 +143,10 @@ async fn on_copies(world: &World, run: &OpenRun, resources: &[String]) -> Result
 /// counts on.
 async fn copies(world: &World, run: &OpenRun) -> Result<Copies> {
     let mut copies = Copies::new();
-    for (name, resource) in databases(world, run)? {
+    let is_storage = |(_, resource): &(String, Resource)| resource.kind == ResourceKind::Storage;
+    let all = databases(world, run)?.into_iter();
+    let (storages, databases): (Vec<_>, Vec<_>) = all.partition(is_storage);
+    for (name, resource) in databases {
         copies.insert(name.clone(), scratch::copy(world, &name, &resource).await?);
         let ours = run.plan.steps.iter().find_map(|step| match step {
             Step::Migrate { resource, versions } if *resource == name => Some(versions),
@@ -155,8 +156,11 @@ async fn copies(world: &World, run: &OpenRun) -> Result<Copies> {
             migrations::up_on_copy(world, run, (&name, &resource), versions).await?;
         }
     }
-    // What is done to them from here on is the services' own doing.
     scratch::give(world)?;
+    // By whom the services run as, who have to have the folder for that.
+    for (name, resource) in storages {
+        copies.insert(name.clone(), scratch::copy(world, &name, &resource).await?);
+    }
     Ok(copies)
 }
 
