@@ -269,7 +269,7 @@ mod tests {
         }
         assert_eq!(
             programs("if [ a ]; then B=1; fi; /usr/sbin/nginx -g x"),
-            ["if", "fi", "nginx"]
+            ["if", "nginx"]
         );
         assert_eq!(
             programs("mkdir -p x && exec redis-server"),
