@@ -57,20 +57,23 @@ pub(super) fn check(root: &Reader<'_>, promote: &[String]) {
     if environment != last && environment != "production" {
         return;
     }
+    let tried = root.at("traffic").at("sign_in").at("body");
+    let tried = tried.quiet_text().unwrap_or_default();
     for (name, variable) in root.at("variables").entries() {
-        plain(&variable.at("default"), &variable, name);
+        plain(&variable.at("default"), &variable, name, tried);
     }
     for (_, service) in root.at("services").entries() {
         for table in ["env", "build_env"] {
             for (name, value) in service.at(table).entries() {
-                plain(&value, &value, name);
+                plain(&value, &value, name, tried);
             }
         }
     }
 }
 
-/// What is typed is not shown, and neither is its line: it may be a secret.
-fn plain(value: &Reader<'_>, named: &Reader<'_>, name: &str) {
+/// What is typed is not shown, and neither is its line: it may be a secret. What the load of a rehearsal signs in with
+/// (`tried`) is in the manifest for that, and no more than warned of.
+fn plain(value: &Reader<'_>, named: &Reader<'_>, name: &str, tried: &str) {
     // What a reference stands for is looked at where it is typed.
     let Some(text) = value.quiet_text().filter(|text| !text.contains("${")) else {
         return;
@@ -86,8 +89,14 @@ fn plain(value: &Reader<'_>, named: &Reader<'_>, name: &str) {
     let environment = named.sheet.environment;
     let line = named.sheet.manifest.line(&value.span());
     let file = named.sheet.manifest.name();
+    let text_of = format!("`{}` {why}", named.path);
+    let is_tried = weak(text).is_none() && tried.contains(text);
     named.sheet.report(
-        Diagnostic::error("config::secret-in-plain", format!("`{}` {why}", named.path))
+        match is_tried {
+            true => Diagnostic::warning("config::secret-in-plain", text_of)
+                .note("the load of a rehearsal signs in with it, as everybody who reads this can"),
+            false => Diagnostic::error("config::secret-in-plain", text_of),
+        }
             .note(format!("it stands at {file}:{line}, and {environment} is where it counts"))
             .help(format!(
                 "take it out, run `tow secrets set {name} -e {environment}`, and write `secrets = [\"{name}\"]`"
