@@ -67,6 +67,10 @@ fn flowscope_can_be_deployed_as_it_is() {
     let text = std::fs::read_to_string(file).expect("FlowScope's manifest");
     let report = check_text("tow.toml", &text);
     assert!(!report.has_errors(), "{}", report.render(false));
+    let manifest = Manifest::parse("tow.toml", &text).expect("a manifest");
+    for environment in manifest.environments() {
+        assert!(resolve(&manifest, environment).is_ok(), "{environment}");
+    }
 }
 
 fn codes(text: &str, open: char, close: char) -> BTreeSet<String> {

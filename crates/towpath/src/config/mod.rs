@@ -69,9 +69,11 @@ pub fn resolve_for(
     };
     let config = read(&sheet);
     let diagnostics = sheet.diagnostics.into_inner();
-    match diagnostics.is_empty() {
-        true => Ok(config),
-        false => Err(Report::new(manifest.name(), manifest.text(), diagnostics)),
+    let report = Report::new(manifest.name(), manifest.text(), diagnostics);
+    // What is only warned of is told by `check`.
+    match report.has_errors() {
+        false => Ok(config),
+        true => Err(report),
     }
 }
 
