@@ -24,6 +24,9 @@ use crate::body::Outgoing;
 
 /// Under the keep-alive of the servers in use (Node closes after 5 s).
 const IDLE: Duration = Duration::from_secs(4);
+/// The same where a request cannot be sent again: a server that was busy closes what it finds idle on its clock before
+/// it reads what has come meanwhile. So this leaves it seconds to be busy.
+const IDLE_ONCE: Duration = Duration::from_secs(1);
 /// Idle connections kept for one address by one thread.
 const KEPT: usize = 256;
 const CONNECT: Duration = Duration::from_secs(1);
@@ -180,15 +183,17 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// An idle connection that is still good; looked at twice when the request must not fail on a stale one.
+    /// An idle connection that is still good; a younger one, looked at twice, when the request must not fail on a stale
+    /// one.
     pub(crate) async fn reuse(&self, addr: SocketAddr, careful: bool) -> Option<Upstream> {
+        let longest = if careful { IDLE_ONCE } else { IDLE };
         loop {
-            let mut idle = self.idle.borrow_mut().get_mut(&addr)?.pop()?;
-            if idle.since.elapsed() > IDLE {
-                // Those below it are older still.
-                self.idle.borrow_mut().remove(&addr);
-                return None;
-            }
+            // Those below the last are older still.
+            let mut idle = {
+                let mut all = self.idle.borrow_mut();
+                all.get_mut(&addr)?
+                    .pop_if(|last| last.since.elapsed() <= longest)?
+            };
             if (!careful || idle.socket.quiet()) && idle.sender.ready().await.is_ok() {
                 return Some(Upstream::new(idle, true));
             }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 
 use towpath_gateway::api::{Health, Route, Table};
 
@@ -157,6 +158,29 @@ async fn only_what_may_be_repeated_is_repeated() {
         large.status,
         app.count() - before
     );
+}
+
+/// A server closes idle connections by its own clock, maybe with a request on its way: whose second sending nobody may
+/// decide does not go there.
+#[tokio::test]
+async fn what_may_not_be_repeated_takes_no_connection_that_was_idle_for_long() {
+    let app = App::start();
+    let gateway = Gateway::serving(table(&[app.addr])).await;
+    let mut conn = Conn::open(gateway.addr).await.unwrap();
+    let cases = [
+        ("POST", 0, 1),
+        ("POST", 0, 1),
+        ("GET", 1_200, 1),
+        ("POST", 0, 1),
+        ("POST", 1_200, 2),
+    ];
+    for (method, idle_ms, connections) in cases {
+        tokio::time::sleep(Duration::from_millis(idle_ms)).await;
+        let response = conn.ask(method, "/echo", "", b"").await.unwrap();
+        assert_eq!(response.status, 200);
+        let accepted = app.seen.connections.load(SeqCst);
+        assert_eq!(accepted, connections, "{method} after {idle_ms} ms");
+    }
 }
 
 /// One of two takes every request and closes the connection: the second attempt is the other's.
