@@ -11,7 +11,6 @@ use crate::diagnostic::Diagnostic;
 use crate::id::InstanceId;
 use crate::release::{Version, World, database, resources};
 use crate::resource::postgres::{binaries, dump};
-use crate::resource::sqlite;
 
 /// Whoever writes meanwhile may hold what is to be replaced, and wait for it: PostgreSQL then ends one of the two.
 const TRIES: u32 = 5;
@@ -44,7 +43,7 @@ fn failed(error: &dyn std::fmt::Display) -> Diagnostic {
 
 async fn file(world: &World, version: &Version, name: &str, resource: &Resource) -> Result<bool> {
     let from = backup_path(world, version.run, name);
-    let to = sqlite::Place::new(&world.state(), name, resource.file.as_deref());
+    let to = database::place(world, name, resource);
     let restored = blocking(move || {
         let is_there = from.is_file();
         if is_there {

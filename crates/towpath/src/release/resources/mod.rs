@@ -11,12 +11,12 @@ mod server;
 
 use std::collections::BTreeMap;
 
-use super::World;
+use super::{World, database};
 use crate::config::{Address, Config, Resource, ResourceKind};
 use crate::diagnostic::Diagnostic;
 use crate::id::InstanceId;
 use crate::resource::kept::{self, Engine, Kept};
-use crate::resource::{sqlite, url};
+use crate::resource::url;
 
 pub(super) use cluster::once;
 pub use server::resume;
@@ -140,7 +140,7 @@ pub(super) fn of_file(state: &std::path::Path, name: &str, resource: &Resource) 
         let path = folder::path(state, name).display().to_string();
         return url::Attributes::from([("path", path)]);
     }
-    let place = sqlite::Place::new(state, name, resource.file.as_deref());
+    let place = database::place_in(state, name, resource);
     let path = place.path();
     let dir = path.parent().unwrap_or(&path).display().to_string();
     url::Attributes::from([
