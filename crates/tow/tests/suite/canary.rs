@@ -73,8 +73,13 @@ class Answer(BaseHTTPRequestHandler):
 HTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Answer).serve_forever()
 "#;
 
-/// Letters that every encoding changes.
-const CANARY: &str = "Kanari/77+\"voegel\"=9f2c";
+/// Letters that every encoding changes; another in each run, as every process of the machine is looked at.
+fn canary() -> String {
+    format!("Kanari/77+\"voegel\"={:06x}", std::process::id())
+}
+
+/// Of the tests beside it, whose services are no leak of its own.
+const OTHER: &str = "a value of some length";
 
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -205,12 +210,11 @@ fn of_web(fixture: &Fixture, environment: &str) -> Vec<u32> {
 }
 
 #[test]
-#[ignore = "by itself it has found the secret in the environment of two more processes, and hung; not understood yet"]
 fn a_secret_is_found_nowhere_and_a_planted_one_is() {
     let mut fixture = fixture(&MANIFEST.replace("WITHIN", "60s"));
-    let mut said = Vec::new();
+    let (canary, mut said) = (canary(), Vec::new());
     for environment in ["local", STAGING, PRODUCTION] {
-        said.push(set(&fixture, "CANARY", environment, CANARY).expect(0));
+        said.push(set(&fixture, "CANARY", environment, &canary).expect(0));
     }
     let argument = "as-an-argument-41";
     said.push(
@@ -258,14 +262,14 @@ fn a_secret_is_found_nowhere_and_a_planted_one_is() {
         assert!(log.contains(line), "{line} in\n{log}");
     }
 
-    let traces = traces(CANARY);
+    let traces = traces(&canary);
     nowhere(&fixture, &traces, &said);
     assert!(!format!("{said:?}").contains(argument));
     let secret = fixture
         .tow(&["secrets", "get", "CANARY", "-e", STAGING])
         .expect(0);
-    assert_eq!(secret.out.trim_end(), CANARY);
-    planted(&fixture, &traces);
+    assert_eq!(secret.out.trim_end(), canary);
+    planted(&fixture, &canary, &traces);
     for environment in ["local", STAGING, PRODUCTION] {
         fixture.down(environment);
     }
@@ -297,12 +301,12 @@ fn nowhere(fixture: &Fixture, traces: &[Vec<u8>], said: &[Said]) {
 }
 
 /// The search finds what is planted: in a file, compressed, in an argument, in an environment.
-fn planted(fixture: &Fixture, traces: &[Vec<u8>]) {
+fn planted(fixture: &Fixture, canary: &str, traces: &[Vec<u8>]) {
     let folder = fixture.state(STAGING).join("planted");
     fs::create_dir_all(&folder).unwrap();
-    let text = format!("me:{CANARY}");
+    let text = format!("me:{canary}");
     fs::write(folder.join("a"), base64(text.as_bytes())).unwrap();
-    fs::write(folder.join("b"), format!("the key is {CANARY}")).unwrap();
+    fs::write(folder.join("b"), format!("the key is {canary}")).unwrap();
     assert!(
         Command::new("gzip")
             .arg(folder.join("b"))
@@ -315,11 +319,11 @@ fn planted(fixture: &Fixture, traces: &[Vec<u8>]) {
     assert_eq!(found.len(), 2, "{found:?}");
     let mut leak = Command::new("sleep")
         .arg("100000")
-        .env("LEAK", CANARY)
+        .env("LEAK", canary)
         .spawn()
         .unwrap();
     let mut told = Command::new("sh")
-        .args(["-c", "sleep 100000 & wait", CANARY])
+        .args(["-c", "sleep 100000 & wait", canary])
         .spawn()
         .unwrap();
     let mut found = Vec::new();
@@ -473,7 +477,7 @@ fn readers(fixture: &Fixture) {
 #[test]
 fn a_chain_that_was_changed_is_found_whatever_was_done_to_it() {
     let fixture = fixture(&MANIFEST.replace("WITHIN", "60s"));
-    set(&fixture, "CANARY", STAGING, "a value of some length").expect(0);
+    set(&fixture, "CANARY", STAGING, OTHER).expect(0);
     for _ in 0..2 {
         fixture
             .tow(&["secrets", "get", "CANARY", "-e", STAGING])
@@ -532,7 +536,7 @@ fn a_chain_that_was_changed_is_found_whatever_was_done_to_it() {
 fn an_old_secret_holds_up_a_promotion_and_nothing_else() {
     let mut fixture = fixture(&MANIFEST.replace("WITHIN", "60s"));
     for environment in [STAGING, PRODUCTION] {
-        set(&fixture, "CANARY", environment, CANARY).expect(0);
+        set(&fixture, "CANARY", environment, OTHER).expect(0);
     }
     fixture
         .tow(&["deploy", "-e", STAGING, "--allow-dirty"])
@@ -542,7 +546,7 @@ fn an_old_secret_holds_up_a_promotion_and_nothing_else() {
         let mut file = File::read(&fixture.repo()).unwrap().unwrap();
         let day = 86_400;
         let set = Clock::system().wall_ms() / 1000 - days * day;
-        let value = Value::new(CANARY.into()).unwrap();
+        let value = Value::new(OTHER.into()).unwrap();
         for environment in [STAGING, PRODUCTION] {
             file.set(environment, "CANARY", &value, set, &identity)
                 .unwrap();
