@@ -10,6 +10,7 @@ use towpath::release::{Migrating, Tree};
 
 use crate::fixture::{Fixture, STAGING};
 use crate::load::{Traffic, lost_and_doubled};
+use crate::machine::until_within;
 use crate::whole::whole;
 
 /// A query that keeps a core busy for that many seconds here, as far as a shorter one tells.
@@ -52,20 +53,10 @@ fn an_expansion_that_takes_long_is_applied_while_requests_wait() {
     let traffic = Traffic::start(&fixture, &listen);
     let deploy = fixture.start(&["deploy", "-e", STAGING, "--json"]);
     // Trying it out comes first, and on a busy machine that takes longer than anything else is waited for.
-    let begun = Instant::now();
-    let is_at_work = || {
-        let run = fixture.seen(STAGING).and_then(|status| status.run);
-        let step = run.and_then(|run| run.step).unwrap_or_default();
-        step == "migrate:db" && !is_applied(&fixture)
-    };
-    while !is_at_work() {
-        let waited = begun.elapsed();
-        assert!(
-            waited < Duration::from_secs(300),
-            "did not happen: the migration"
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until_within(Duration::from_secs(300), "the migration", || {
+        let run = fixture.seen(STAGING)?.run?;
+        (run.step? == "migrate:db" && !is_applied(&fixture)).then_some(())
+    });
     // Asked while it is at work, answered when it is over, by the version that was there before.
     let answered = fixture.get(&listen, "/version");
     assert!(is_applied(&fixture), "nobody waited: {answered:?}");

@@ -11,7 +11,7 @@ use towpath::release::failpoint::Point;
 
 use crate::fixture::{Fixture, PRODUCTION, Running, STAGING, tow};
 use crate::load::{Traffic, lost_and_doubled};
-use crate::machine::{self, until, until_ok};
+use crate::machine::{self, PATIENCE, until, until_ok, until_ok_within};
 use crate::whole::{doubled_workers, whole};
 
 /// What is counted over all places.
@@ -108,21 +108,23 @@ pub fn die_with(
     code: i32,
 ) -> Result<(), String> {
     let mut agent = fixture.doomed_agent(environment, place);
-    let command = fixture.start(arguments);
+    let mut command = fixture.start(arguments);
     // A deployment has more to do than all else that is waited for.
-    let mut dies = || {
-        until_ok(|| {
-            let ended = agent.try_wait().map_err(|error| error.to_string())?;
-            ended.ok_or_else(|| "the agent never came there".to_owned())
-        })
-    };
-    let status = dies().or_else(|_| dies()).or_else(|_| dies());
+    let ended = until_ok_within(3 * PATIENCE, || {
+        match (agent.try_wait().unwrap(), command.0.try_wait().unwrap()) {
+            (Some(status), _) => Ok(Ok(status)),
+            (None, Some(_)) => Ok(Err("the run ended without coming there".to_owned())),
+            (None, None) => Err(fixture.seen(environment).and_then(|status| status.run)),
+        }
+    });
+    let ended = ended.unwrap_or_else(|run| Err(format!("nobody came there: {run:?}")));
     let _ = agent.kill();
     let _ = agent.wait();
     other.into_iter().for_each(machine::kill);
     fixture.tow(&["status", "-e", environment]).expect(0);
     let said = fixture.end(command);
-    if status?.signal() != Some(9) {
+    let status = ended.map_err(|why| format!("{why}: exit code {}: {}", said.code, said.err))?;
+    if status.signal() != Some(9) {
         return Err("the agent ended otherwise".to_owned());
     }
     match said.code {

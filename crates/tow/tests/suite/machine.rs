@@ -10,14 +10,27 @@ use rustix::process::{Pid, Signal};
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Polls until there is a value; fails the test when none comes.
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    until_ok(|| look().ok_or_else(|| what.to_owned()))
+pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, look)
+}
+
+/// `until`, for what takes longer than anything else.
+pub fn until_within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    until_ok_within(patience, || look().ok_or_else(|| what.to_owned()))
         .unwrap_or_else(|what| panic!("did not happen: {what}"))
 }
 
 /// Polls until it is right; gives the last that was wrong when it never is.
-pub fn until_ok<T, E>(mut look: impl FnMut() -> Result<T, E>) -> Result<T, E> {
-    let deadline = Instant::now() + PATIENCE;
+pub fn until_ok<T, E>(look: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    until_ok_within(PATIENCE, look)
+}
+
+/// `until_ok`, for what takes longer than anything else.
+pub fn until_ok_within<T, E>(
+    patience: Duration,
+    mut look: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    let deadline = Instant::now() + patience;
     loop {
         match look() {
             Ok(found) => return Ok(found),
