@@ -73,7 +73,7 @@ lint: need
 # places one after the other, and the journal cut behind every row.
 kill: need
 	cargo build --locked -p tow --examples
-	TOWPATH_KILL_ALL=1 cargo test --locked -p tow --test suite -- --nocapture kill:: crash:: cut::
+	TOWPATH_KILL_ALL=1 cargo test --locked -p tow --test suite -- --nocapture kill:: crash:: cut:: matrix:: foreign::a_deployment foreign::a_refused
 
 # Each round is a promotion and a way back. The planted faults show that each of the zeros can be something else.
 rollbacks: need databases

@@ -7,9 +7,10 @@ use towpath::load::Report;
 
 use crate::databases::{down, installed, kept, sql};
 use crate::fixture::{Fixture, STAGING, Said};
-use crate::kill::{die_with, places};
+use crate::kill::{self, die_at, die_with, undone};
 use crate::load::Traffic;
 use crate::machine::{self, until};
+use crate::matrix::{Run, names};
 use crate::snapshot::check_said;
 use crate::whole::whole;
 
@@ -308,14 +309,15 @@ impl Killed {
         }
     }
 
-    fn case(&mut self, place: &str, code: i32, version: &str) {
-        let died = die_with(None, &self.fixture, STAGING, &DEPLOY, place, code);
+    fn case(&mut self, places: &[String], code: i32, version: &str) {
+        let died = die_at(&self.fixture, STAGING, &DEPLOY, &names(places), code);
         let outcome = died.and_then(|()| whole(&self.fixture, STAGING, version).map(drop));
         self.cases += 1;
         nothing_left(&self.fixture);
         if let Err(why) = outcome {
-            println!("FAILED {place}: {why}");
-            self.failures.push(format!("{place}: {why}"));
+            let places = places.join(", ");
+            println!("FAILED {places}: {why}");
+            self.failures.push(format!("{places}: {why}"));
         }
     }
 
@@ -342,18 +344,25 @@ impl Killed {
 #[test]
 fn a_deployment_with_a_migrator_goes_on_from_every_step_of_it() {
     for (migrate, own) in [
-        (RUN, vec!["rehearse", "migrator:db"]),
-        (OWN_FILE, vec!["rehearse", "launch:web", "ready:web"]),
+        (RUN, &["rehearse", "migrator:db"][..]),
+        (OWN_FILE, &["rehearse", "launch:web", "ready:web"]),
     ] {
         let mut killed = Killed::new(served(migrate));
-        let mut applied = vec![FIRST.to_owned()];
-        let own: Vec<String> = own.into_iter().map(str::to_owned).collect();
-        for place in places("apply", &own) {
-            applied.push(format!("CREATE TABLE t{} (x)", applied.len()));
+        let mut applied = vec![FIRST.to_owned(), "CREATE TABLE t1 (x)".to_owned()];
+        let next = |killed: &mut Killed, applied: &[String]| {
             let all: Vec<&str> = applied.iter().map(String::as_str).collect();
             steps(&killed.fixture, &all);
-            let next = killed.fixture.commit();
-            killed.case(&place, 0, &next);
+            killed.fixture.commit()
+        };
+        next(&mut killed, &applied);
+        let run = Run {
+            steps: kill::steps(&killed.fixture, &DEPLOY),
+            own,
+        };
+        for places in run.cases("apply") {
+            applied.push(format!("CREATE TABLE t{} (x)", applied.len()));
+            let next = next(&mut killed, &applied);
+            killed.case(&places, 0, &next);
         }
         killed.end(&format!("deploy with {migrate}"));
     }
@@ -362,19 +371,18 @@ fn a_deployment_with_a_migrator_goes_on_from_every_step_of_it() {
 #[test]
 fn a_refused_deployment_goes_back_from_every_step() {
     let mut killed = Killed::new(served(RUN));
-    let all = [FIRST, TITLE, "!only-live"];
-    for direction in [
-        "apply:rehearse",
-        "apply:migrator:db",
-        "undo:migrator:db",
-        "undo:rehearse",
-    ] {
-        let (direction, step) = direction.split_once(':').unwrap();
-        for place in places(direction, &[step.to_owned()]) {
-            steps(&killed.fixture, &all);
-            killed.fixture.commit();
-            killed.case(&place, 5, "v2");
-        }
+    steps(&killed.fixture, &[FIRST, TITLE, "!only-live"]);
+    killed.fixture.commit();
+    let own = &["rehearse", "migrator:db"];
+    let back = undone(&killed.fixture, &DEPLOY);
+    let there = Run {
+        steps: back.iter().rev().cloned().collect(),
+        own,
+    };
+    let back = Run { steps: back, own };
+    for places in [there.cases("apply"), back.undoing()].concat() {
+        killed.fixture.commit();
+        killed.case(&places, 5, "v2");
     }
     assert!(columns(&killed.fixture).starts_with("id body title: "));
     killed.end("undo of a migrator that fails half-way");

@@ -16,13 +16,14 @@ use crate::whole::{doubled_workers, whole};
 
 /// What is counted over all places.
 #[derive(Default)]
-struct Count {
+pub struct Count {
     cases: u32,
     failures: Vec<String>,
 }
 
 impl Count {
-    fn case(&mut self, name: &str, result: Result<(), String>) {
+    /// One case, and how it came out.
+    pub fn case(&mut self, name: &str, result: Result<(), String>) {
         self.cases += 1;
         if let Err(why) = result {
             println!("FAILED {name}: {why}");
@@ -30,7 +31,8 @@ impl Count {
         }
     }
 
-    fn tell(&self, what: &str) {
+    /// Prints the counts; fails the test where one case did.
+    pub fn tell(&self, what: &str) {
         println!(
             "{what}: {} kills, {} failures",
             self.cases,
@@ -38,6 +40,11 @@ impl Count {
         );
         assert!(self.failures.is_empty(), "{:#?}", self.failures);
     }
+}
+
+/// Whether every place is asked for, and pairs of them.
+pub fn all() -> bool {
+    std::env::var_os("TOWPATH_KILL_ALL").is_some()
 }
 
 /// All places of a step.
@@ -50,7 +57,7 @@ fn around(direction: &str, step: &str) -> Vec<String> {
 
 /// Places of these steps; one for each step when not all are asked for.
 pub fn places<'a>(direction: &str, steps: impl IntoIterator<Item = &'a String>) -> Vec<String> {
-    let all = std::env::var_os("TOWPATH_KILL_ALL").is_some();
+    let all = all();
     let mut places = Vec::new();
     for (turn, step) in steps.into_iter().enumerate() {
         for (number, (point, _)) in Point::all().into_iter().enumerate() {
@@ -158,6 +165,20 @@ fn die_often(
     }
 }
 
+/// Has an agent die at each of `places`, one agent after the other; the run goes on all the same, and ends with `code`.
+pub fn die_at(
+    fixture: &Fixture,
+    environment: &str,
+    arguments: &[&str],
+    places: &[&str],
+    code: i32,
+) -> Result<(), String> {
+    match places {
+        [place] => die(fixture, environment, arguments, place, code),
+        places => die_often(fixture, environment, arguments, places, code),
+    }
+}
+
 /// An environment with a version that serves and one that is warm, under load.
 struct Served {
     environment: &'static str,
@@ -223,10 +244,7 @@ impl Served {
     /// An agent dies at each of `places`, one after the other.
     fn kills(&mut self, arguments: &[&str], places: &[&str], code: i32, version: &str) {
         let failed = self.traffic.failed();
-        let died = match places {
-            [place] => die(&self.fixture, self.environment, arguments, place, code),
-            _ => die_often(&self.fixture, self.environment, arguments, places, code),
-        };
+        let died = die_at(&self.fixture, self.environment, arguments, places, code);
         let outcome = died
             .and_then(|()| whole(&self.fixture, self.environment, version).map(drop))
             .and_then(|()| {
@@ -328,8 +346,8 @@ fn a_release_that_never_becomes_ready_is_undone_from_every_step() {
 /// after that. Of each place and each later step there is one pair, at the step's points in turn, so
 /// that every two steps are paired at three of the nine pairs of their points. Where not all are
 /// asked for, each step at one point with the next it comes to.
-fn pairs(first: (&str, &[String]), then: (&str, &[String])) -> Vec<[String; 2]> {
-    let all = std::env::var_os("TOWPATH_KILL_ALL").is_some();
+pub fn pairs(first: (&str, &[String]), then: (&str, &[String])) -> Vec<[String; 2]> {
+    let all = all();
     let points = Point::all().map(|(name, _)| name);
     let mut pairs = Vec::new();
     for (at, step) in first.1.iter().enumerate() {

@@ -35,6 +35,7 @@ mod link;
 mod load;
 mod looking;
 mod machine;
+mod matrix;
 mod migrate;
 mod rehearse;
 mod room;
