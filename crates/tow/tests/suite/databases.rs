@@ -15,6 +15,8 @@ use towpath::resource::{postgres, redis};
 
 use crate::fixture::{Fixture, PRODUCTION, STAGING};
 use crate::machine::{self, everything, is_alive, shims, until};
+use crate::snapshot::check_said;
+use crate::whole::whole;
 
 /// The service writes a row before it serves; its password is in none of its arguments.
 const MANIFEST: &str = r#"
@@ -492,7 +494,8 @@ fn migrations_reach_it_once_wherever_the_agent_dies() {
 
     // What fails half-way leaves nothing of itself, and the version before serves on.
     let before = tables(&kept);
-    let half = "CREATE TABLE half (a text); SELECT 1 / 0;";
+    let half = "CREATE TABLE half (a text);
+        DO $$ BEGIN IF current_database() = 'fixture_staging' THEN RAISE 'not here'; END IF; END $$;";
     fixture.write("migrations/0005_half.up.sql", half);
     fixture.write("migrations/0005_half.down.sql", "DROP TABLE half;");
     fixture.commit();
@@ -507,6 +510,84 @@ fn migrations_reach_it_once_wherever_the_agent_dies() {
     assert_eq!(status.verdict, "serving", "{status:?}");
     fixture.tow(&["rollback", "-e", STAGING]).expect(0);
     assert_eq!(counted(&kept), applied);
+    down(&fixture, STAGING);
+}
+
+/// The server's databases of this application: no copy is among them.
+fn databases(kept: &Kept) -> Vec<String> {
+    let query = "SELECT datname::text FROM pg_database WHERE datname LIKE 'fixture%' ORDER BY 1";
+    sql(kept, query).unwrap()
+}
+
+#[test]
+fn migrations_are_tried_on_a_copy_beside_it_before_anything_is_touched() {
+    if !installed(false) {
+        return;
+    }
+    let mut fixture = migrating();
+    fixture.write(
+        "migrations/0001_notes.up.sql",
+        "CREATE TABLE notes (id int PRIMARY KEY, body text);",
+    );
+    fixture.write("migrations/0001_notes.down.sql", "DROP TABLE notes;");
+    fixture.commit();
+    let dry = fixture
+        .tow(&["deploy", "-e", STAGING, "--dry-run"])
+        .expect(0);
+    assert!(
+        dry.out.contains("its server does not run yet"),
+        "{}",
+        dry.out
+    );
+    fixture.tow(&["deploy", "-e", STAGING]).expect(0);
+    let kept = kept(&fixture, STAGING);
+    sql(&kept, "INSERT INTO notes VALUES (1)").unwrap();
+    let before = tables(&kept);
+
+    // What is there decides: no empty database would have said so.
+    let up = "ALTER TABLE notes ALTER COLUMN body SET NOT NULL;";
+    fixture.write(
+        "migrations/0002_body.up.sql",
+        &format!("-- tow: rewrite\n{up}"),
+    );
+    fixture.write(
+        "migrations/0002_body.down.sql",
+        "ALTER TABLE notes ALTER COLUMN body DROP NOT NULL;",
+    );
+    fixture.commit();
+    let refused = fixture.tow(&["deploy", "-e", STAGING]);
+    check_said(&fixture, "tried-on-postgresql", &refused);
+    assert_eq!(
+        (tables(&kept), databases(&kept)),
+        (before, vec!["fixture_staging".to_owned()])
+    );
+    whole(&fixture, STAGING, "v2").unwrap();
+
+    sql(&kept, "UPDATE notes SET body = 'one' RETURNING body").unwrap();
+    fixture.write("migrations/0003_more.up.sql", "CREATE TABLE more (a text);");
+    fixture.write("migrations/0003_more.down.sql", "SELECT 1;");
+    fixture.commit();
+    let dry = fixture
+        .tow(&["deploy", "-e", STAGING, "--dry-run"])
+        .expect(0);
+    let differs = |line: &str| dry.out.contains(line);
+    assert!(differs("+table public.more"), "{}", dry.out);
+    assert!(differs("it cannot be taken back"), "{}", dry.out);
+    let version = fixture.commit();
+    fixture.tow(&["deploy", "-e", STAGING]).expect(0);
+    whole(&fixture, STAGING, &version).unwrap();
+
+    // Drift is what was made by hand.
+    let status = || {
+        fixture
+            .tow(&["migrate", "status", "-e", STAGING])
+            .expect(0)
+            .out
+    };
+    assert!(!status().contains("by_hand"), "{}", status());
+    sql(&kept, "CREATE TABLE by_hand (a text)").unwrap();
+    assert!(status().contains("+table public.by_hand"), "{}", status());
+    assert_eq!(databases(&kept), ["fixture_staging"]);
     down(&fixture, STAGING);
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::effect::migrations;
 use super::planner::{Result, quiet};
 use super::schema::{self, Brought, engine_of};
-use super::{Environment, Operation, Plan, Refusal, Step, Version, World};
+use super::{Environment, Operation, Plan, Refusal, Step, Version, World, scratch};
 use crate::config::{Config, Resource, ResourceKind};
 use crate::diagnostic::Diagnostic;
 use crate::id::RunId;
@@ -456,7 +456,7 @@ fn one(
     }));
     listed.sort_by_key(|one| one.version);
     let drift = match &mut db {
-        Some(db) => drift(world, db, &all),
+        Some(db) => drift(world, (name, resource), db, &all),
         None => Ok(Vec::new()),
     };
     Ok(SchemaStatus {
@@ -471,19 +471,23 @@ fn one(
 /// What differs from what its migrations make of nothing.
 fn drift(
     world: &World,
+    (name, resource): (&str, &Resource),
     db: &mut Connection,
     all: &[migrate::Migration],
 ) -> std::result::Result<Vec<String>, String> {
-    let Connection::Sqlite(_) = db else {
-        return Err("there is no scratch database to make the schema anew in".to_owned());
+    let options = migrations::options(world);
+    let expected = match db {
+        Connection::Sqlite(_) => {
+            let empty = rusqlite::Connection::open_in_memory();
+            let empty = empty.map_err(|error| error.to_string())?;
+            migrate::expected(db, &mut Connection::Sqlite(empty), all, &options)
+        }
+        Connection::Postgres(_) => {
+            let empty = scratch::Empty::beside(world, name, resource);
+            let mut empty = empty.map_err(|trouble| trouble.message.to_string())?;
+            migrate::expected(db, &mut empty.db, all, &options)
+        }
     };
-    let empty = rusqlite::Connection::open_in_memory().map_err(|error| error.to_string())?;
-    let expected = migrate::expected(
-        db,
-        &mut Connection::Sqlite(empty),
-        all,
-        &migrations::options(world),
-    );
     let expected = expected.map_err(|error| error.to_string())?;
     let found = migrate::schema(db).map_err(|error| error.to_string())?;
     Ok(migrate::difference(&expected, &found))

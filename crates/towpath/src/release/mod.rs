@@ -37,6 +37,7 @@ mod secrets;
 mod step;
 mod toolchain;
 mod trial;
+mod tried;
 mod trouble;
 mod version;
 mod way;

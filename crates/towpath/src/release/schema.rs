@@ -9,18 +9,18 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::back::can_go_back;
-use super::effect::backups::backup_path;
-use super::effect::migrations::{self, Scratch};
+use super::effect::migrations;
 use super::planner::Result;
 use super::prepare::Prepared;
+use super::tried::{Trial, try_out};
 use super::{Environment, Operation, Plan, Refusal, Step, Version, World, database, foreign};
+use crate::build;
 use crate::config::{Config, Resource, ResourceKind};
 use crate::diagnostic::Diagnostic;
 use crate::id::RunId;
-use crate::migrate::{self, Engine, Kind, Migration, Tried};
+use crate::migrate::{self, Engine, Kind, Migration};
+use crate::resource::kept;
 use crate::resource::sqlite::Place;
-use crate::resource::{Connection, kept};
-use crate::{backup, build};
 
 /// How long an application waits for a database that is locked, as most do, milliseconds: what takes longer is applied
 /// while requests wait.
@@ -250,13 +250,13 @@ pub(super) fn needs(
         )?;
         needs
             .changes
-            .extend(told(name, &brought, &versions, tried.as_ref()));
+            .extend(told(name, &brought, &versions, &tried));
         let is_held = now.live.is_some();
         if is_held {
             can_be_taken_back(name, &brought, &versions)?;
         }
         needs.hold = needs.hold.max(match is_held {
-            true => hold(name, &brought, &versions, tried.as_ref())?,
+            true => hold(name, &brought, &versions, &tried)?,
             false => Hold::Never,
         });
         needs.steps.push(Step::Migrate {
@@ -308,7 +308,10 @@ fn can_be_taken_back(name: &str, brought: &Brought, versions: &[u64]) -> Result<
     }
 }
 
-fn hold(name: &str, brought: &Brought, versions: &[u64], tried: Option<&Tried>) -> Result<Hold> {
+fn hold(name: &str, brought: &Brought, versions: &[u64], tried: &Trial) -> Result<Hold> {
+    // A migration of PostgreSQL does not lock all there is, and what it locks it waits for with a time-out.
+    let locks_all = brought.engine == Engine::Sqlite;
+    let tried = tried.as_ref().ok().filter(|_| locks_all);
     let longest_ms = tried.map_or(0, |tried| tried.longest_ms);
     let rewrites = versions
         .iter()
@@ -333,43 +336,6 @@ fn hold(name: &str, brought: &Brought, versions: &[u64], tried: Option<&Tried>) 
     })
 }
 
-/// On a copy of the database as it is now; `None` where no copy can be made: on PostgreSQL, until there is a scratch
-/// database to copy into.
-fn try_out(
-    world: &World,
-    (name, resource): (&str, &Resource),
-    brought: &Brought,
-    versions: &[u64],
-    run: RunId,
-) -> Result<Option<Tried>> {
-    if brought.engine != Engine::Sqlite {
-        return Ok(None);
-    }
-    let scratch = Scratch(backup_path(world, run, name).with_extension("plan"));
-    let refuse = |error: migrate::Error| invalid(name, &error);
-    let no_copy = |error: &dyn std::fmt::Display| {
-        let text = format!("no scratch copy of `{name}` could be made: {error}");
-        Refusal::Failed(
-            Diagnostic::error("migrate::no-copy", text)
-                .note("nothing was touched")
-                .help("see that there is room on the disk"),
-        )
-    };
-    if let Some(folder) = scratch.0.parent() {
-        std::fs::create_dir_all(folder).map_err(|error| no_copy(&error))?;
-    }
-    let live = database::place(world, name, resource);
-    if live.path().exists() {
-        let db = live.open().map_err(|error| no_copy(&error))?;
-        backup::sqlite(&db, &scratch.0).map_err(|error| no_copy(&error))?;
-    }
-    let copy = rusqlite::Connection::open(&scratch.0).map_err(|error| no_copy(&error))?;
-    let mut copy = Connection::Sqlite(copy);
-    let options = migrations::options(world);
-    let tried = migrate::try_out(&mut copy, &brought.all, Some(versions), &options);
-    tried.map(Some).map_err(refuse)
-}
-
 /// As a person is told of it beforehand, after it was tried out.
 pub(super) fn foretell(
     world: &World,
@@ -379,11 +345,11 @@ pub(super) fn foretell(
     run: RunId,
 ) -> Result<Vec<String>> {
     let tried = try_out(world, (name, resource), brought, versions, run)?;
-    Ok(told(name, brought, versions, tried.as_ref()))
+    Ok(told(name, brought, versions, &tried))
 }
 
 /// What a person is told of it beforehand.
-fn told(name: &str, brought: &Brought, versions: &[u64], tried: Option<&Tried>) -> Vec<String> {
+fn told(name: &str, brought: &Brought, versions: &[u64], tried: &Trial) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for version in versions {
         let file = brought.all.iter().find(|file| file.version == *version);
@@ -393,12 +359,12 @@ fn told(name: &str, brought: &Brought, versions: &[u64], tried: Option<&Tried>) 
             brought.kind(*version)
         ));
     }
-    let Some(tried) = tried else {
-        lines.push(format!(
-            "{name}: not tried out: there is no scratch copy on {}",
-            brought.engine
-        ));
-        return lines;
+    let tried = match tried {
+        Ok(tried) => tried,
+        Err(why) => {
+            lines.push(format!("{name}: not tried out on a copy: {why}"));
+            return lines;
+        }
     };
     lines.extend(
         tried
@@ -532,7 +498,7 @@ pub(super) fn stays(world: &World, plan: &Plan) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::migrate::{Header, Script};
+    use crate::migrate::{Header, Script, Tried};
 
     fn brought(kind: Kind) -> Brought {
         let up = Script {
@@ -565,7 +531,7 @@ mod tests {
                 one_way: None,
                 longest_ms,
             };
-            hold("db", &brought(kind), &[1], Some(&tried))
+            hold("db", &brought(kind), &[1], &Ok(tried))
         };
         let is = |kind, longest_ms, wanted| {
             let found = asked(kind, longest_ms);

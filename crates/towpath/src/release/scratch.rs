@@ -24,7 +24,7 @@ use crate::resource::url::Attributes;
 /// Where copies of databases are, by resource: as services are told of the databases.
 pub(super) type Copies = BTreeMap<String, Attributes>;
 
-pub(super) use postgres::stands_against;
+pub(super) use postgres::{Empty, is_not_worth_it, stands_against};
 
 type Result<T> = std::result::Result<T, Diagnostic>;
 

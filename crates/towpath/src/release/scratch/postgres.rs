@@ -23,6 +23,12 @@ use crate::resource::url::Attributes;
 /// What the name of a copy ends with.
 const SUFFIX: &str = "_rehearsal";
 
+/// What the name of an empty database ends with.
+const EMPTY: &str = "_empty";
+
+/// Largest database that is copied for nothing but a look at its migrations, bytes.
+const LARGEST: i64 = 2 << 30;
+
 /// Where a database is, and where its copy.
 struct Place {
     /// As who may read everything.
@@ -41,16 +47,20 @@ struct Place {
 }
 
 /// No longer than the server takes.
-fn copy_name(database: &str) -> String {
-    let kept: String = database.chars().take(63 - SUFFIX.len()).collect();
-    kept + SUFFIX
+fn beside(database: &str, suffix: &str) -> String {
+    let kept: String = database.chars().take(63 - suffix.len()).collect();
+    kept + suffix
 }
 
 fn place(world: &World, name: &str, resource: &Resource) -> Result<Place> {
+    place_with(world, name, resource, SUFFIX)
+}
+
+fn place_with(world: &World, name: &str, resource: &Resource, suffix: &str) -> Result<Place> {
     let source = database::keeper(&world.state(), name, resource)?;
     let given = resources::attributes(&world.state(), name, resource)?;
     let part = |part: &str| given.get(part).cloned().unwrap_or_default();
-    let copy_of = copy_name(&part("name"));
+    let copy_of = beside(&part("name"), suffix);
     let mut copy = given.clone();
     copy.insert("name", copy_of.clone());
     copy.insert("url", with_database(&part("url"), &copy_of));
@@ -90,6 +100,56 @@ pub(in crate::release) fn stands_against(
     let row = row.map_err(|error| no_copy(name, &said(&error)))?;
     let (may, role): (bool, String) = (row.get(0), row.get(1));
     Ok((!may).then(|| format!("the role `{role}` may not make databases there (`CREATEDB`)")))
+}
+
+/// Why none is made for a look at migrations; `None` where one is. Blocking.
+pub(in crate::release) fn is_not_worth_it(
+    world: &World,
+    name: &str,
+    resource: &Resource,
+) -> Result<Option<String>> {
+    if let Some(why) = stands_against(world, name, resource)? {
+        return Ok(Some(why));
+    }
+    let mut client = client(name, &place(world, name, resource)?.source)?;
+    let row = client.query_one("SELECT pg_database_size(current_database())", &[]);
+    let size: i64 = row.map_err(|error| no_copy(name, &said(&error)))?.get(0);
+    let gib = |bytes: i64| bytes as f64 / f64::from(1 << 30);
+    Ok((size > LARGEST).then(|| {
+        let (size, largest) = (gib(size), gib(LARGEST));
+        format!("it has {size:.1} GiB, and up to {largest:.0} are copied for that")
+    }))
+}
+
+/// A database with nothing in it, that goes with its value.
+pub(in crate::release) struct Empty {
+    maker: Client,
+    name: String,
+    /// Connected as the application is.
+    pub db: Connection,
+}
+
+impl Empty {
+    /// On the server of a database. Blocking.
+    pub(in crate::release) fn beside(
+        world: &World,
+        name: &str,
+        resource: &Resource,
+    ) -> Result<Empty> {
+        let place = place_with(world, name, resource, EMPTY)?;
+        make(name, &place, resource.is_run())?;
+        Ok(Empty {
+            maker: client(name, &place.maker)?,
+            db: Connection::Postgres(client(name, &place.copy["url"])?),
+            name: place.name,
+        })
+    }
+}
+
+impl Drop for Empty {
+    fn drop(&mut self) {
+        let _ = drop_copy(&mut self.maker, &self.name);
+    }
 }
 
 pub(super) async fn copy(world: &World, name: &str, resource: &Resource) -> Result<Attributes> {
@@ -210,20 +270,15 @@ fn is_half_renamed(name: &str, place: &Place) -> Result<bool> {
 /// Whoever is connected is cut off, and finds the other when they connect again.
 fn rename(maker: &mut Client, place: &Place) -> std::result::Result<(), postgres::Error> {
     let (live, copy) = (quoted(&place.database), quoted(&place.name));
-    let left = quoted(&left_name(&place.database));
+    let left = quoted(&beside(&place.database, LEFT));
     let there = "SELECT 1 FROM pg_database WHERE datname = $1";
     if maker.query_opt(there, &[&place.database])?.is_some() {
-        drop_copy(maker, &left_name(&place.database))?;
+        drop_copy(maker, &beside(&place.database, LEFT))?;
         maker.batch_execute(&format!("ALTER DATABASE {live} ALLOW_CONNECTIONS false"))?;
         move_away(maker, &place.database, &left)?;
     }
     maker.batch_execute(&format!("ALTER DATABASE {copy} RENAME TO {live}"))?;
-    drop_copy(maker, &left_name(&place.database))
-}
-
-fn left_name(database: &str) -> String {
-    let kept: String = database.chars().take(63 - LEFT.len()).collect();
-    kept + LEFT
+    drop_copy(maker, &beside(&place.database, LEFT))
 }
 
 fn move_away(
