@@ -154,10 +154,6 @@ def of(pid, all_sockets):
     return [all_sockets[link[8:-1]] for link in links if link.startswith("socket:[") and link[8:-1] in all_sockets]
 
 
-def listens(pid, port):
-    return any(number == port for _, number in of(pid, sockets()))
-
-
 def listeners(pids):
     """Ports that processes listen on: for anybody, and on loopback only."""
     all_sockets, outside, inside = sockets(), set(), set()
