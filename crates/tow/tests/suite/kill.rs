@@ -48,7 +48,7 @@ pub fn all() -> bool {
 }
 
 /// All places of a step.
-fn around(direction: &str, step: &str) -> Vec<String> {
+pub fn around(direction: &str, step: &str) -> Vec<String> {
     let points = Point::all().into_iter();
     points
         .map(|(point, _)| format!("{direction}:{step}:{point}"))

@@ -7,6 +7,7 @@
 
 mod access;
 mod again;
+mod baked;
 mod boot;
 mod builder;
 mod canary;

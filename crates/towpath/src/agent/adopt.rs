@@ -7,8 +7,8 @@ use super::turn;
 use crate::diagnostic::Diagnostic;
 use crate::id::InstanceId;
 use crate::release::{
-    Environment, GATEWAY, OpenRun, Step, StepState, Version, World, adopt_gateway, image_id,
-    migrator_id, release_id, resource_instance, resume_resources, tend_gateway,
+    Environment, GATEWAY, OpenRun, Step, StepState, Version, World, adopt_gateway, bake_ids,
+    image_id, migrator_id, release_id, resource_instance, resume_resources, tend_gateway,
 };
 use crate::state::write_whole;
 
@@ -134,6 +134,13 @@ fn known(world: &World, now: &Environment) -> Result<BTreeSet<InstanceId>, Diagn
             Step::Migrator { resource, .. } => Some(migrator_id(resource, run.plan.run)),
             Step::Image { service } => Some(image_id(run.plan.run, service)),
             _ => None,
+        }));
+        known.extend(run.plan.steps.iter().flat_map(|step| match step {
+            Step::Bake {
+                environment,
+                services,
+            } => bake_ids(environment, services, run.plan.run),
+            _ => Vec::new(),
         }));
     }
     for version in versions(now) {

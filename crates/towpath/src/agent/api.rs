@@ -269,6 +269,12 @@ pub struct ReleaseStatus {
     pub digest: Digest,
     /// Where it was built.
     pub built_in: String,
+    /// Digests of its artifacts.
+    #[serde(default)]
+    pub artifacts: BTreeMap<String, Digest>,
+    /// By environment, those that stand there in the place of these, because a value is baked in.
+    #[serde(default)]
+    pub baked: BTreeMap<String, BTreeMap<String, Digest>>,
     /// What it was built from.
     pub source: Source,
     /// When it was kept, Unix milliseconds.

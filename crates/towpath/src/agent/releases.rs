@@ -1,13 +1,11 @@
 //! Listing releases, and accepting those of other environments.
 
-use std::collections::BTreeSet;
-
 use super::answer::{Failure, failed, invalid, refused, wrong};
 use super::api::{Accepted, Offer, ReleaseStatus};
 use super::caller::Caller;
 use crate::diagnostic::Diagnostic;
 use crate::id::ReleaseId;
-use crate::release::{Environment, Record, World, platform, verify};
+use crate::release::{Environment, Record, World, carried, platform, verify};
 use crate::state::{self, StoredRelease};
 
 fn state_failed(error: state::Error) -> Failure {
@@ -39,6 +37,8 @@ fn describe(now: &Environment, stored: StoredRelease) -> Result<ReleaseStatus, F
         release: stored.id,
         digest: stored.digest,
         built_in: record.built_in,
+        artifacts: record.artifacts,
+        baked: record.baked,
         source: record.source,
         kept_ms: stored.wall_ms,
         state: state_of(now, stored.id),
@@ -94,8 +94,7 @@ pub(super) fn accept(world: &World, caller: &Caller, offer: &Offer) -> Result<Ac
         .store
         .add_release(&offer.record, &offer.signature, &offer.key)
         .map_err(state_failed)?;
-    let wanted: BTreeSet<_> = record.artifacts.values().copied().collect();
-    let missing = wanted
+    let missing = carried(&record, &world.environment)
         .into_iter()
         .filter(|digest| !world.blobs.has_for_use(*digest))
         .collect();

@@ -5,6 +5,7 @@
 //! value written down on the way ([`sheet`]). Last come the checks that need all services at once. Everything wrong is
 //! gathered before anything is said.
 mod audit;
+mod baked;
 mod container;
 mod foreign;
 mod inline;
@@ -30,6 +31,7 @@ use crate::diagnostic::{Diagnostic, Report, Span, closest};
 use crate::manifest::value::Value;
 use crate::manifest::{LOCAL, Manifest, keys};
 
+pub use baked::baked;
 pub use inline::weak;
 use names::Names;
 pub use purpose::Purpose;
@@ -164,6 +166,7 @@ fn read(sheet: &Sheet<'_>) -> Config {
         .collect();
     let resources = resource::read(&root, (&services, &order));
     inline::check(&root, &promote);
+    baked::check(&root);
     let hosts = tls::hosts(domain.as_deref(), services.values());
     Config {
         app,

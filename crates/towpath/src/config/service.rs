@@ -49,7 +49,7 @@ pub(super) fn read(reader: &Reader<'_>, names: &Names<'_>, lone: bool) -> Draft 
         dir: reader.at("dir").path_or("."),
         container: container::container(reader, names, role, &needs),
         build: reader.at("build").text().map(str::to_owned),
-        build_env: build_env(reader),
+        build_env: build_env(reader, names),
         cache: paths(reader, "cache"),
         artifact: paths(reader, "artifact"),
         run: reader.at("run").text().map(str::to_owned),
@@ -344,18 +344,26 @@ fn implied(
     needs
 }
 
-/// The environment of a build is plain text: what it refers to would differ from place to place.
-fn build_env(reader: &Reader<'_>) -> BTreeMap<String, String> {
+/// A build may be told of variables, and what it makes is an environment's own where they differ. Addresses are known
+/// only when something is started.
+fn build_env(reader: &Reader<'_>, names: &Names<'_>) -> BTreeMap<String, String> {
     let mut env = BTreeMap::new();
     for (name, value) in reader.at("build_env").entries() {
-        let Some(text) = value.text() else { continue };
-        if text.contains("${") {
-            let what = format!("a reference in `{}`", value.path);
-            reader
-                .sheet
-                .report(super::audit::not_yet(&what, value.span()));
+        let Some(template) = names.template(&value) else {
+            continue;
+        };
+        let is_address = |part: &Part| matches!(part, Part::Attribute { .. });
+        if template.parts.iter().any(is_address) {
+            let message = format!("`{}` refers to an address", value.path);
+            reader.sheet.report(
+                Diagnostic::error("config::address-at-build", message)
+                    .label(value.span(), "not known before it is started")
+                    .help(
+                        "refer to a variable, or let the service read it from `env` when it runs",
+                    ),
+            );
         }
-        env.insert(name.to_owned(), text.to_owned());
+        env.insert(name.to_owned(), template.to_string());
     }
     env
 }

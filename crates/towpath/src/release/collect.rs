@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::world::state_trouble;
-use super::{Environment, Record, World};
+use super::{Environment, Record, World, carried};
 use crate::build;
 use crate::diagnostic::Diagnostic;
 use crate::id::{ReleaseId, RunId};
@@ -106,7 +106,7 @@ pub fn of_no_release(world: &World) -> Result<u64, Diagnostic> {
     let mut needed = BTreeSet::new();
     for (_, record) in records(world)? {
         needed.insert(record.tree);
-        needed.extend(record.artifacts.into_values());
+        needed.extend(carried(&record, &world.environment));
     }
     Ok(world.blobs.unneeded(&needed))
 }
@@ -213,7 +213,8 @@ fn needed(world: &World, now: &Environment) -> Result<Needed, Diagnostic> {
                 .file_name()
                 .map(|name| name.to_string_lossy().into_owned()),
         );
-        blobs.extend(record.artifacts.values().map(ToString::to_string));
+        let carried = carried(record, &world.environment);
+        blobs.extend(carried.iter().map(ToString::to_string));
         blobs.insert(record.tree.to_string());
     }
     let running = now

@@ -10,6 +10,7 @@
 //! *pivot*: from then on it is finished, and a step that fails is tried again.
 
 mod back;
+mod baked;
 mod collect;
 mod containers;
 pub mod database;
@@ -43,8 +44,10 @@ mod version;
 mod way;
 mod world;
 
+pub use baked::carried;
 pub use collect::{Collected, Garbage, doom, garbage, of_no_release, remove};
 pub use drift::{Drift, declared, drift};
+pub use effect::bakes::bake_ids;
 pub use effect::images::image_id;
 pub use executor::{Cancel, Outcome, resume};
 pub use explain::{Explained, ExplainedStep};

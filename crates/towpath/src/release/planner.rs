@@ -10,7 +10,7 @@ use super::schema::{self, Hold};
 use super::version::millis;
 use super::way::admit;
 use super::{
-    Environment, Instance, Operation, Plan, Sabotage, Side, Step, Version, World, resources,
+    Environment, Instance, Operation, Plan, Sabotage, Side, Step, Version, World, baked, resources,
     secrets, toolchain,
 };
 use crate::build::Source;
@@ -139,6 +139,9 @@ fn plan(
     }
     engine(&containers)?;
     secrets::check(world, &config, operation)?;
+    if let (Some(release), Operation::Promote) = (prepared.release, operation) {
+        baked::check(world, &config, &prepare::record(world, release)?)?;
+    }
     let run = RunId(now.last_run + 1);
     let mut taken = taken(world, now);
     let provides = steps_of_resources(world, &config, &mut taken)?;
@@ -285,7 +288,8 @@ fn steps_of_build(
         service: name.clone(),
     });
     let pack = (prepared.release.is_none() && !prepared.dev).then_some(Step::Pack);
-    Ok(builds.chain(images).chain(pack).collect())
+    let bakes = baked::steps(world, config, prepared);
+    Ok(builds.chain(bakes).chain(images).chain(pack).collect())
 }
 
 /// A way back is to a version that had them already.

@@ -42,10 +42,11 @@ pub(super) fn prepare(world: &World, what: Bring) -> Result<Prepared> {
             let record = record(world, id)?;
             let root = build::folder(&world.state(), record.build);
             let gone = |digest: &Digest| !world.blobs.has_for_use(*digest);
-            if !build::is_built(&root) && record.artifacts.values().any(gone) {
+            let artifacts = record.artifacts_in(&world.environment);
+            if !build::is_built(&root) && artifacts.values().any(gone) {
                 return Err(removed(world, id));
             }
-            let unpacked = builds::unpack(&world.blobs, &record.artifacts, &root);
+            let unpacked = builds::unpack(&world.blobs, &artifacts, &root);
             unpacked.map_err(|error| {
                 remove_unbuilt(&root);
                 unpackable(&error, &format!("an artifact of {id}"))

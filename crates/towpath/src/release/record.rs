@@ -28,9 +28,23 @@ pub struct Record {
     /// Digests of the artifacts: one a service, one a folder of migrations, one an image that no
     /// registry has.
     pub artifacts: BTreeMap<String, Digest>,
+    /// By environment, digests of the artifacts that stand there in the place of those above: their builds take
+    /// in what differs from one environment to the next.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub baked: BTreeMap<String, BTreeMap<String, Digest>>,
     /// The images of its containers, by service.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub images: BTreeMap<String, Image>,
+}
+
+impl Record {
+    /// The artifacts that it consists of in `environment`.
+    #[must_use]
+    pub fn artifacts_in(&self, environment: &str) -> BTreeMap<String, Digest> {
+        let mut artifacts = self.artifacts.clone();
+        artifacts.extend(self.baked.get(environment).cloned().unwrap_or_default());
+        artifacts
+    }
 }
 
 /// The image of a service's container.

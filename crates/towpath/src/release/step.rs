@@ -33,6 +33,13 @@ pub enum Step {
         /// The service.
         service: String,
     },
+    /// Build and pack anew what is another environment's own, because its build takes in what differs there.
+    Bake {
+        /// The environment.
+        environment: String,
+        /// The services.
+        services: Vec<String>,
+    },
     /// Have the image of a service's container here, and know which it is.
     Image {
         /// The service.
@@ -176,6 +183,7 @@ impl Step {
             Step::Ready { .. } | Step::Rehearse { .. } => Class::ReadOnly,
             Step::Gateway { .. }
             | Step::Build { .. }
+            | Step::Bake { .. }
             | Step::Image { .. }
             | Step::Pack
             | Step::Provide { .. }
@@ -217,6 +225,7 @@ impl Step {
         match self {
             Step::Gateway { .. } => "the gateway is stopped",
             Step::Build { .. } => "the folder of the build is removed",
+            Step::Bake { .. } => "the folder of that build is removed",
             Step::Pack => "the release stays on the list, and is not deployed",
             Step::Image { .. } => "the image stays, unused",
             Step::BackUp { .. } => "the backup is removed",
@@ -255,6 +264,7 @@ impl fmt::Display for Step {
         match self {
             Step::Gateway { .. } => f.write_str("gateway"),
             Step::Build { service } => write!(f, "build:{service}"),
+            Step::Bake { environment, .. } => write!(f, "bake:{environment}"),
             Step::Image { service } => write!(f, "image:{service}"),
             Step::Pack => f.write_str("pack"),
             Step::Provide { resource, .. } => write!(f, "provide:{resource}"),

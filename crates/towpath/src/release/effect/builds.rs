@@ -42,15 +42,27 @@ pub(super) async fn build(world: &World, run: &OpenRun, name: &str) -> Result<Va
     let Some((service, command)) = buildable(&config, name) else {
         return Ok(Value::Null);
     };
+    let id = id(run, name);
+    build_in(world, &version, id, (name, service), command).await
+}
+
+/// Runs the build of a service in the tree of `version`.
+pub(super) async fn build_in(
+    world: &World,
+    version: &Version,
+    id: InstanceId,
+    (name, service): (&str, &Service),
+    command: &str,
+) -> Result<Value> {
     let caches: Vec<Cache> = if version.dev {
         Vec::new()
     } else {
-        give(world, &version).await?;
-        caches(world, &version, service)
+        give(world, version).await?;
+        caches(world, version, service)
     };
     let kept = caches.clone();
     blocking(move || for_each(&kept, Cache::restore)).await?;
-    let process = process(world, run, (name, service), command, &version);
+    let process = process(world, id, service, command, version);
     let ended = world
         .supervisor
         .run_once(&process)
@@ -72,7 +84,7 @@ pub(super) async fn build(world: &World, run: &OpenRun, name: &str) -> Result<Va
     Ok(json!({ "cpu_ms": ended.cpu_ms }))
 }
 
-fn buildable<'a>(config: &'a Config, name: &str) -> Option<(&'a Service, &'a str)> {
+pub(super) fn buildable<'a>(config: &'a Config, name: &str) -> Option<(&'a Service, &'a str)> {
     let service = config.services.get(name)?;
     Some((service, service.build.as_deref()?))
 }
@@ -110,8 +122,8 @@ fn id(run: &OpenRun, name: &str) -> InstanceId {
 
 fn process(
     world: &World,
-    run: &OpenRun,
-    (name, service): (&str, &Service),
+    id: InstanceId,
+    service: &Service,
     command: &str,
     version: &Version,
 ) -> Process {
@@ -120,12 +132,7 @@ fn process(
     env.extend(service.build_env.clone());
     Process {
         user,
-        ..once(
-            id(run, name),
-            shell(command),
-            env,
-            &version.root.join(&service.dir),
-        )
+        ..once(id, shell(command), env, &version.root.join(&service.dir))
     }
 }
 
@@ -201,7 +208,7 @@ pub(super) async fn pack(world: &World, run: &OpenRun) -> Result<Value> {
             build::take(&root, user).map_err(|error| trouble(&error.to_string()))?;
         }
         stays(&config, &root)?;
-        let mut packed = artifacts(&config, &root, &blobs)?;
+        let mut packed = artifacts(&config, &root, &blobs, &|_| true)?;
         packed.extend(archives);
         build::mark_built(&root).map_err(|error| trouble(&error.to_string()))?;
         Ok(packed)
@@ -216,6 +223,7 @@ pub(super) async fn pack(world: &World, run: &OpenRun) -> Result<Value> {
         platform: platform(),
         manifest: version.manifest.clone(),
         artifacts,
+        baked: super::bakes::baked(run),
         images,
     };
     let text = serde_json::to_string(&record).map_err(|error| trouble(&error.to_string()))?;
@@ -241,7 +249,12 @@ fn stays(config: &Config, root: &Path) -> Result<()> {
 
 /// One artifact a service, one a folder of migrations; services that share a folder and its paths
 /// share the artifact's bytes, and so the blob.
-fn artifacts(config: &Config, root: &Path, blobs: &Blobs) -> Result<BTreeMap<String, Digest>> {
+pub(super) fn artifacts(
+    config: &Config,
+    root: &Path,
+    blobs: &Blobs,
+    is_wanted: &dyn Fn(&str) -> bool,
+) -> Result<BTreeMap<String, Digest>> {
     let processes = config.services.iter();
     let processes = processes.filter(|(_, service)| service.container.is_none());
     let services = processes.map(|(name, service)| {
@@ -269,6 +282,7 @@ fn artifacts(config: &Config, root: &Path, blobs: &Blobs) -> Result<BTreeMap<Str
     });
     services
         .chain(migrations)
+        .filter(|(name, _)| is_wanted(name))
         .map(|(name, paths)| Ok((name, pack_one(root, &paths, blobs)?)))
         .collect()
 }
@@ -318,7 +332,7 @@ pub(in crate::release) fn unpack(
     build::mark_built(root)
 }
 
-fn trouble(why: &str) -> Diagnostic {
+pub(super) fn trouble(why: &str) -> Diagnostic {
     Diagnostic::error("build::failed", why)
 }
 

@@ -1,6 +1,7 @@
 //! What each step does, how it is found again, and how it is undone: three exhaustive matches.
 
 pub(in crate::release) mod backups;
+pub(in crate::release) mod bakes;
 pub(in crate::release) mod builds;
 pub(in crate::release) mod images;
 mod instances;
@@ -33,6 +34,10 @@ impl Step {
                 traffic::start_gateway(world, listen, listen_tls.as_deref()).await
             }
             Step::Build { service } => builds::build(world, run, service).await,
+            Step::Bake {
+                environment,
+                services,
+            } => bakes::bake(world, run, environment, services).await,
             Step::Image { service } => images::have(world, run, service).await,
             Step::Pack => builds::pack(world, run).await,
             Step::Provide { resource, port } => provide::provide(world, run, resource, *port).await,
@@ -69,7 +74,7 @@ impl Step {
         match self {
             Step::Gateway { .. } => traffic::probe_gateway(world).await,
             Step::Build { .. } | Step::Pack => builds::probe(run),
-            Step::Image { .. } => Presence::Partial,
+            Step::Bake { .. } | Step::Image { .. } => Presence::Partial,
             // Starting what runs changes nothing, and it may run and not serve yet.
             Step::Provide { .. } => Presence::Partial,
             Step::BackUp { resource } => backups::probe_backup(world, run, resource),
@@ -109,6 +114,10 @@ impl Step {
         match self {
             Step::Gateway { .. } => traffic::stop_gateway(world).await.map(drop),
             Step::Build { service } => builds::undo_build(world, run, service).await,
+            Step::Bake {
+                environment,
+                services,
+            } => bakes::undo(world, run, environment, services).await,
             Step::Image { service } => images::undo(world, run, service).await,
             // A release is a record of what was built; it stays, unused.
             Step::Pack => Ok(()),
@@ -142,6 +151,7 @@ impl Step {
         matches!(
             self,
             Step::Build { .. }
+                | Step::Bake { .. }
                 | Step::Image { .. }
                 | Step::Release { .. }
                 | Step::Rehearse { .. }
