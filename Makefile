@@ -21,7 +21,7 @@ WSTEST := target/wstest
 # Without those that only measure how long much data takes, and compression; `make tls CASES='"*"'` for all of them.
 CASES ?= '1.*' '2.*' '3.*' '4.*' '5.*' '6.*' '7.*' '10.*'
 
-.PHONY: help try test databases lint kill rollbacks figures bench servers containers flowstack tls migrators setup need clean
+.PHONY: help try test databases lint kill rollbacks figures bench servers containers flowstack focusflow tls migrators setup need clean
 
 help:
 	@echo "make try     rehearse FlowScope: local, staging, production, and back, under load"
@@ -36,6 +36,7 @@ help:
 	@echo "make servers slow, as root: two servers on this machine, over a real sshd"
 	@echo "make containers slow, as root: services in containers, with a Docker of its own"
 	@echo "make flowstack slow, 15 GB: Flowise 2.2.8 to 3.0.13 and back under traffic; ENGINE=sqlite, postgres or both"
+	@echo "make focusflow slow: FocusFlow from an empty clone: a browser, each component killed, and the way to production"
 	@echo "make migrators slow: Alembic and node-pg-migrate, from their registries, on real databases"
 	@echo "make setup   install what is missing (Debian, as root)"
 	@echo "make clean   remove what was built"
@@ -132,6 +133,22 @@ FLOWSTACK ?= /var/tmp/tow-flowstack
 flowstack: need
 	cargo build --locked -p tow
 	lab/flowstack target $(FLOWSTACK) $(ENGINE) $(PARTS)
+
+# Debian's own Node may be too old; npm and pip fetch what is locked, and keep it in FOCUSFLOW from one time to the next.
+FOCUSFLOW ?= /var/tmp/tow-focusflow
+focusflow: need databases
+	@missing=; \
+	for each in chromium:chromium pip3:python3-pip psql:postgresql redis-server:redis-server setpriv:util-linux; do \
+	  command -v $${each%%:*} > /dev/null || missing="$$missing $${each##*:}"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" != 0 ]; then echo "missing; as root: apt-get install -y$$missing"; exit 1; fi; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing; \
+	fi; \
+	node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 9) ? 0 : 1)' 2> /dev/null \
+	  && command -v npm > /dev/null || { echo "missing: Node 20.9 or later, with npm: https://nodejs.org"; exit 1; }
+	cargo build --locked -p tow
+	lab/focusflow target $(FOCUSFLOW) $(PARTS)
 
 tls: need
 	@missing=; \
