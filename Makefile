@@ -95,6 +95,7 @@ endef
 
 bench: need
 	bench/gateway
+	bench/edge
 	bench/migrate
 
 # A real sshd, sudo, and namespaces, as root on Debian; installs what it needs of them.

@@ -13,10 +13,14 @@
 //! | `POST /v1/retire` | [`Retire`] | [`Drained`]; the process ends afterwards |
 //! | `GET /metrics` | | Prometheus text |
 
+mod edge;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
+
+pub use edge::{Cache, Cors, Edge, Limit, Maintenance};
 
 /// Where requests go: replaced as a whole by a switch.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +46,12 @@ pub struct Front {
     /// Networks of proxies (`10.0.0.0/8`), whose `X-Forwarded-*` and `Forwarded` are kept.
     #[serde(default)]
     pub trust: Vec<String>,
+    /// What the gateway does by itself.
+    #[serde(default, skip_serializing_if = "Edge::is_default")]
+    pub edge: Edge,
+    /// Nothing else is served while it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<Maintenance>,
 }
 
 impl Front {
@@ -69,6 +79,15 @@ pub struct Route {
     /// Whether POST and PATCH with an `Idempotency-Key` may be sent again as idempotent methods are.
     #[serde(default)]
     pub idempotency_key: bool,
+    /// How many requests a client may make on it, counted apart from the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Limit>,
+    /// The limit of all routes is not that of this one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unlimited: bool,
+    /// Answers that are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
     /// Name of the pool that serves it.
     pub pool: String,
 }

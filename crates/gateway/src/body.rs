@@ -10,6 +10,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Sleep;
 
+use crate::edge::Filling;
 use crate::exchange::Exchange;
 use crate::streams::Stream;
 
@@ -211,6 +212,8 @@ pub(crate) struct Forwarded {
     closing: Option<Pin<Box<dyn Future<Output = ()>>>>,
     /// Of HTTP/2.
     stream: Option<Rc<Stream>>,
+    /// Where it is kept for others.
+    filling: Option<Box<Filling>>,
 }
 
 impl Forwarded {
@@ -218,6 +221,7 @@ impl Forwarded {
         incoming: Incoming,
         mut exchange: Exchange,
         stream: Option<Rc<Stream>>,
+        filling: Option<Box<Filling>>,
     ) -> Self {
         let closing = exchange.take_closing().map(|mut closing| {
             let wait = async move {
@@ -230,6 +234,7 @@ impl Forwarded {
             exchange: Some(exchange),
             closing,
             stream,
+            filling,
         }
     }
 
@@ -259,7 +264,10 @@ impl Forwarded {
                 self.finish();
                 Poll::Ready(None)
             }
-            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
+            Some(Ok(frame)) => {
+                self.keep(&frame);
+                Poll::Ready(Some(Ok(frame)))
+            }
             Some(Err(_)) => {
                 if let Some(exchange) = self.exchange.take() {
                     exchange.cut();
@@ -269,10 +277,22 @@ impl Forwarded {
         }
     }
 
+    /// What is too long, or has trailers, is not kept.
+    fn keep(&mut self, frame: &Frame<Bytes>) {
+        if let Some(filling) = &mut self.filling
+            && !frame.data_ref().is_some_and(|piece| filling.piece(piece))
+        {
+            self.filling = None;
+        }
+    }
+
     /// The whole response was read: its connection can be used again.
     fn finish(&mut self) {
         if let Some(exchange) = self.exchange.take() {
             exchange.finish();
+            if let Some(filling) = self.filling.take() {
+                filling.end();
+            }
         }
     }
 

@@ -15,6 +15,7 @@ use hyper::{Method, Request, Response, Uri, Version};
 use tokio::sync::watch;
 
 use crate::body::{Outgoing, Source};
+use crate::edge::Look;
 use crate::front::Front;
 use crate::metrics::{Failure, Metrics};
 use crate::pool::{Pool, Upstream};
@@ -148,6 +149,25 @@ impl Exchange {
     /// For streams, once: changes when they are to close.
     pub(crate) fn take_closing(&mut self) -> Option<watch::Receiver<u64>> {
         self.closing.take()
+    }
+
+    /// What there is for it already.
+    pub(crate) fn look(&self, outbound: &Outbound) -> Look {
+        let table = self.admitted.table();
+        let rule = table.routes[self.admitted.route].cache;
+        match (&table.edge.cache, rule) {
+            // A stream has no end that could be kept.
+            (Some(cache), Some(rule)) if outbound.source.is_none() && self.closing.is_none() => {
+                let Outbound {
+                    method,
+                    uri,
+                    headers,
+                    ..
+                } = outbound;
+                cache.look(rule, self.pool_name(), method, uri, headers)
+            }
+            _ => Look::Never,
+        }
     }
 
     /// The name of the pool that serves it.

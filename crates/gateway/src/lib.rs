@@ -15,6 +15,7 @@ pub mod control;
 mod body;
 mod connection;
 mod desk;
+mod edge;
 mod exchange;
 mod flight;
 mod framing;
@@ -41,5 +42,6 @@ mod tunnel;
 mod validity;
 mod worker;
 
+pub use edge::is_origin;
 pub use process::{Error, Limits, Options, Secure, run, run_within};
 pub use trust::is_network;

@@ -28,6 +28,9 @@ pub(crate) enum Failure {
     StreamClosed,
     Handshake,
     NoCertificate,
+    ForeignOrigin,
+    Maintenance,
+    RateLimited,
 }
 
 impl Failure {
@@ -46,6 +49,9 @@ impl Failure {
             Self::StreamClosed => "stream_closed",
             Self::Handshake => "handshake",
             Self::NoCertificate => "no_certificate",
+            Self::ForeignOrigin => "foreign_origin",
+            Self::Maintenance => "maintenance",
+            Self::RateLimited => "rate_limited",
         }
     }
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode, Uri, Version};
@@ -13,13 +13,13 @@ use tokio::sync::watch;
 
 use crate::body::{Forwarded, Reply, Source};
 use crate::connection::Place;
+use crate::edge::{Answer, Look, Visit, Wanted};
 use crate::exchange::{Exchange, Failed, Line, Meter, Outbound};
 use crate::front::Greeting;
 use crate::handshake::Session;
 use crate::metrics::Failure;
 use crate::request::{self, Checked, Peer};
 use crate::streams::{Stream, Streams};
-use crate::table::Table;
 use crate::traffic::Turned;
 use crate::tunnel;
 use crate::worker::Phase;
@@ -44,18 +44,22 @@ impl Client {
         request: Request<Incoming>,
     ) -> Result<Response<Reply>, Infallible> {
         let meter = Meter::new(&self.line.metrics, request.method().clone());
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let http2 = parts.version == Version::HTTP_2;
-        let (response, last) = match request::check(&parts) {
+        let view = self.line.door.view();
+        let mut visit = Visit::begin(view, &mut parts, &self.peer, self.session.is_some());
+        let (mut response, last) = match request::check(&parts) {
             Ok(checked) => {
                 let upgrade = checked.upgrade;
-                (self.take_up(parts, body, checked, meter).await, upgrade)
+                let taken_up = self.take_up(parts, body, checked, meter, &mut visit);
+                (taken_up.await, upgrade)
             }
             Err((status, text)) => {
                 self.line.metrics.failed(Failure::BadRequest);
                 (own(meter, status, text), true)
             }
         };
+        visit.end(response.status(), response.headers_mut());
         // HTTP/2 ends connections by frames of its own.
         Ok(if http2 {
             response
@@ -71,12 +75,12 @@ impl Client {
         body: Incoming,
         checked: Checked,
         meter: Meter,
+        visit: &mut Visit,
     ) -> Response<Reply> {
         match &self.session {
             None => {
                 let front = &self.line.front;
-                let look = |table: &Table| front.greet(&parts, &checked, table);
-                if let Some(greeting) = self.line.door.look(look) {
+                if let Some(greeting) = front.greet(&parts, &checked, visit.table()) {
                     return greet(meter, greeting);
                 }
             }
@@ -88,6 +92,9 @@ impl Client {
             }
             Some(_) => {}
         }
+        if let Some(answer) = visit.meet(&parts, &checked, &self.peer) {
+            return self.edge(answer, visit, meter);
+        }
         let stream = match parts.version {
             Version::HTTP_2 => match self.streams.open(&self.place) {
                 Some(stream) => Some(stream),
@@ -96,6 +103,21 @@ impl Client {
             _ => None,
         };
         self.pass(parts, body, checked, meter, stream).await
+    }
+
+    /// An answer of the edge.
+    fn edge(&self, answer: Answer, visit: &Visit, mut meter: Meter) -> Response<Reply> {
+        if let Some(reason) = answer.reason {
+            self.line.metrics.failed(reason);
+        }
+        if let Some(route) = answer.route {
+            meter.set_route(&visit.table().routes[route].label);
+        }
+        meter.set_status(answer.status.as_u16());
+        let mut response = Response::new(Reply::Text(answer.body));
+        *response.status_mut() = answer.status;
+        *response.headers_mut() = answer.headers;
+        response
     }
 
     /// End the connection with this response if it must be the last, or the gateway retires.
@@ -142,8 +164,13 @@ impl Client {
             source,
         };
         let mut exchange = Exchange::new(&self.line, admitted, meter);
+        let wanted = match exchange.look(&outbound) {
+            Look::Hit(headers, body) => return kept(headers, body, exchange.into_meter()),
+            Look::Miss(wanted) => Some(wanted),
+            Look::Never => None,
+        };
         match exchange.send(&outbound).await {
-            Ok(response) => self.respond(response, exchange, client, stream),
+            Ok(response) => self.respond(response, exchange, client, stream, wanted),
             Err(failed) => self.failed(failed, exchange),
         }
     }
@@ -154,6 +181,7 @@ impl Client {
         mut exchange: Exchange,
         client: Option<OnUpgrade>,
         stream: Option<Rc<Stream>>,
+        wanted: Option<Box<Wanted>>,
     ) -> Response<Reply> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return match client {
@@ -163,11 +191,15 @@ impl Client {
         }
         exchange.meter.set_status(response.status().as_u16());
         let (mut parts, incoming) = response.into_parts();
+        // One that ends with its connection may have been broken off.
+        let ends = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
+            .iter()
+            .any(|name| parts.headers.contains_key(name));
         request::remove_hop(&mut parts.headers);
-        Response::from_parts(
-            parts,
-            Reply::Forwarded(Box::new(Forwarded::new(incoming, exchange, stream))),
-        )
+        let wanted = wanted.filter(|_| ends);
+        let filling = wanted.and_then(|wanted| wanted.begin(parts.status, &mut parts.headers));
+        let forwarded = Forwarded::new(incoming, exchange, stream, filling);
+        Response::from_parts(parts, Reply::Forwarded(Box::new(forwarded)))
     }
 
     /// The instance has accepted a WebSocket: only now may bytes flow.
@@ -249,6 +281,14 @@ impl Client {
         meter.set_status(status.as_u16());
         own(meter, status, &text)
     }
+}
+
+/// A response that was given before.
+fn kept(headers: HeaderMap, body: Bytes, mut meter: Meter) -> Response<Reply> {
+    meter.set_status(StatusCode::OK.as_u16());
+    let mut response = Response::new(Reply::Text(body));
+    *response.headers_mut() = headers;
+    response
 }
 
 /// A response of the gateway itself: one line.

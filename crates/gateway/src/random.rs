@@ -43,3 +43,8 @@ fn entropy<const N: usize>() -> [u8; N] {
     }
     bytes
 }
+
+/// A number that nobody can guess.
+pub(crate) fn number() -> u64 {
+    u64::from_le_bytes(entropy())
+}

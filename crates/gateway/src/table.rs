@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::api;
+use crate::edge::{self, Edge, Limiter};
 use crate::target::Target;
 use crate::trust::Network;
 
@@ -27,6 +28,7 @@ pub(crate) struct Table {
     /// In the order they are tried: with a host first, then the longer path.
     pub(crate) routes: Vec<Route>,
     pub(crate) pools: Vec<Pool>,
+    pub(crate) edge: Edge,
     trust: Vec<Network>,
 }
 
@@ -39,6 +41,10 @@ pub(crate) struct Route {
     pub(crate) strip: bool,
     pub(crate) stream: bool,
     pub(crate) idempotency_key: bool,
+    /// Of this route alone.
+    pub(crate) limiter: Option<Arc<Limiter>>,
+    pub(crate) unlimited: bool,
+    pub(crate) cache: Option<api::Cache>,
     pub(crate) pool: usize,
     pub(crate) label: Arc<str>,
 }
@@ -63,10 +69,11 @@ impl Table {
         let mut routes: Vec<Route> = source
             .routes
             .iter()
-            .map(|route| Route::new(route, &source.pools))
-            .collect();
+            .map(|route| Route::new(route, &source.pools, before))
+            .collect::<Result<_, _>>()?;
         routes.sort_by_key(|route| (route.host.is_none(), std::cmp::Reverse(route.prefix.len())));
         Ok(Self {
+            edge: Edge::new(&source, before).map_err(|fault| Invalid(format!("edge: {fault}")))?,
             trust: networks(&source.front.trust)?,
             source,
             routes,
@@ -80,6 +87,7 @@ impl Table {
             source: api::Table::default(),
             routes: Vec::new(),
             pools: Vec::new(),
+            edge: Edge::default(),
             trust: Vec::new(),
         }
     }
@@ -107,19 +115,26 @@ impl Table {
 }
 
 impl Route {
-    fn new(route: &api::Route, pools: &BTreeMap<String, api::Pool>) -> Self {
-        Self {
+    fn new(
+        route: &api::Route,
+        pools: &BTreeMap<String, api::Pool>,
+        before: Option<&Table>,
+    ) -> Result<Self, Invalid> {
+        Ok(Self {
             host: route.host.as_ref().map(|host| host.to_ascii_lowercase()),
             prefix: route.path.trim_end_matches('/').to_owned(),
             strip: route.strip,
             stream: route.stream,
             idempotency_key: route.idempotency_key,
+            limiter: limiter_of(route, before)?,
+            unlimited: route.unlimited,
+            cache: route.cache,
             pool: pools
                 .keys()
                 .position(|name| *name == route.pool)
                 .unwrap_or_default(),
             label: Arc::from(route.path.as_str()),
-        }
+        })
     }
 
     fn matches(&self, host: &str, path: &str) -> bool {
@@ -158,6 +173,20 @@ impl Pool {
             health: pool.health.clone(),
         }
     }
+}
+
+/// A limit that the same route had before goes on counting.
+fn limiter_of(route: &api::Route, before: Option<&Table>) -> Result<Option<Arc<Limiter>>, Invalid> {
+    let Some(limit) = route.limit else {
+        return Ok(None);
+    };
+    let host = route.host.as_ref().map(|host| host.to_ascii_lowercase());
+    let is_same = |known: &&Route| known.host == host && *known.label == *route.path;
+    let known = before.and_then(|table| table.routes.iter().find(is_same));
+    let known = known.and_then(|route| route.limiter.as_ref());
+    let made = edge::limiter(limit, known);
+    made.map(Some)
+        .map_err(|fault| Invalid(format!("route {}: {fault}", named(route))))
 }
 
 fn keep_or_make(target: &api::Target, before: Option<&Table>) -> Arc<Target> {
@@ -212,6 +241,10 @@ fn check_route(route: &api::Route, table: &api::Table) -> Result<(), Invalid> {
         return Err(Invalid(format!(
             "route {path:?}: {host:?} is no host name without port"
         )));
+    }
+    if route.unlimited && route.limit.is_some() {
+        let text = format!("route {} has a limit, and has none", named(route));
+        return Err(Invalid(text));
     }
     if !table.pools.contains_key(&route.pool) {
         let known: Vec<&str> = table.pools.keys().map(String::as_str).collect();

@@ -173,6 +173,15 @@ impl std::ops::Deref for Seen {
     }
 }
 
+/// What was in force at one moment, looked at without being let in.
+pub(crate) struct View(Rc<Seen>);
+
+impl View {
+    pub(crate) fn table(&self) -> &Table {
+        &self.0.table
+    }
+}
+
 /// One thread's way in.
 pub(crate) struct Door {
     traffic: Arc<Traffic>,
@@ -240,8 +249,8 @@ impl Door {
     }
 
     /// Look at the table in force, without being let in.
-    pub(crate) fn look<T>(&self, at: impl FnOnce(&Table) -> T) -> T {
-        at(&self.snapshot().table)
+    pub(crate) fn view(&self) -> View {
+        View(self.snapshot())
     }
 
     fn snapshot(&self) -> Rc<Seen> {

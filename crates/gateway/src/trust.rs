@@ -1,6 +1,10 @@
 //! Networks whose word is taken for who a client is.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+
+use hyper::header::HeaderMap;
+
+use crate::request::FORWARDED_FOR;
 
 /// A network, as `10.0.0.0/8`; an address alone is a network of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +39,32 @@ impl Network {
     pub(crate) fn holds(&self, address: IpAddr) -> bool {
         number(address) & self.mask == self.base
     }
+}
+
+/// Who asks: the peer; or, behind proxies that are believed, the last of the addresses they name that is not one of
+/// theirs. What stands further to the left anybody may have written.
+pub(crate) fn client(peer: IpAddr, headers: &HeaderMap, trusts: impl Fn(IpAddr) -> bool) -> IpAddr {
+    let mut client = peer;
+    let values = headers.get_all(FORWARDED_FOR).iter().rev();
+    let mut named = values.flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
+    while trusts(client) {
+        let Some(next) = named.next().and_then(address) else {
+            break;
+        };
+        client = next;
+    }
+    client
+}
+
+/// An address as proxies write it: with a port or without, of IPv6 in brackets or without.
+fn address(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?.trim();
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let parsed = bare.unwrap_or(text).parse::<IpAddr>().ok();
+    let parsed = parsed.or_else(|| text.parse::<SocketAddr>().ok().map(|both| both.ip()));
+    parsed.map(|address| address.to_canonical())
 }
 
 fn number(address: IpAddr) -> u128 {
@@ -73,6 +103,35 @@ mod tests {
                 .unwrap()
                 .holds(address.parse().unwrap());
             assert_eq!(held, wanted, "{address} in {network}");
+        }
+    }
+
+    #[test]
+    fn a_client_is_the_last_that_proxies_name_and_that_is_none_of_them() {
+        let proxies = Network::parse("10.0.0.0/8").unwrap();
+        let cases: [(&str, &[&str], &str); 9] = [
+            // Who is no proxy may say what they like.
+            ("203.0.113.9", &["1.2.3.4"], "203.0.113.9"),
+            ("10.0.0.1", &["203.0.113.9"], "203.0.113.9"),
+            ("10.0.0.1", &["1.2.3.4, 203.0.113.9"], "203.0.113.9"),
+            (
+                "10.0.0.1",
+                &["1.2.3.4", "203.0.113.9, 10.0.0.2"],
+                "203.0.113.9",
+            ),
+            ("10.0.0.1", &["203.0.113.9:4711"], "203.0.113.9"),
+            ("10.0.0.1", &["[2001:db8::1]:4711"], "2001:db8::1"),
+            ("10.0.0.1", &["2001:db8::1, [10.0.0.3]"], "2001:db8::1"),
+            ("10.0.0.1", &["1.2.3.4, unknown"], "10.0.0.1"),
+            ("10.0.0.1", &[], "10.0.0.1"),
+        ];
+        for (peer, said, wanted) in cases {
+            let mut headers = HeaderMap::new();
+            for value in said {
+                headers.append(FORWARDED_FOR, value.parse().unwrap());
+            }
+            let found = client(peer.parse().unwrap(), &headers, |one| proxies.holds(one));
+            assert_eq!(found.to_string(), wanted, "{peer} {said:?}");
         }
     }
 

@@ -139,6 +139,7 @@ async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Result<Answer, s
                 .to_bytes(),
         ),
         "/head" => whole(head(&request)),
+        "/with" => with(&request),
         "/events" => events(&seen),
         "/ws" => websocket(request),
         _ => whole("hello"),
@@ -147,6 +148,18 @@ async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Result<Answer, s
 
 fn whole(body: impl Into<Bytes>) -> Answer {
     Response::new(Full::new(body.into()).boxed())
+}
+
+/// An answer with the headers that the request asks for: `X-Answer: name: value`.
+fn with(request: &Request<Incoming>) -> Answer {
+    let body = request.headers().get("x-body");
+    let mut answer = whole(body.map_or(&b"with"[..], |body| body.as_bytes()).to_vec());
+    for wanted in request.headers().get_all("x-answer") {
+        let (name, value) = wanted.to_str().unwrap().split_once(": ").unwrap();
+        let name = hyper::header::HeaderName::try_from(name).unwrap();
+        answer.headers_mut().append(name, value.parse().unwrap());
+    }
+    answer
 }
 
 /// The request as it arrived, a line each.

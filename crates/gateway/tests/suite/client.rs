@@ -151,6 +151,9 @@ impl Conn {
     }
 
     async fn body(&mut self, response: &Response) -> io::Result<Vec<u8>> {
+        if response.status == 204 {
+            return Ok(Vec::new());
+        }
         if let Some(length) = response.header("content-length") {
             let mut body = vec![0; length.parse().unwrap()];
             self.stream.read_exact(&mut body).await?;

@@ -6,11 +6,14 @@ mod client;
 mod secure;
 mod support;
 
+mod cache;
 mod control;
 mod durability;
+mod edge;
 mod hold;
 mod http2;
 mod instances;
+mod maintenance;
 mod requests;
 mod restart;
 mod stall;

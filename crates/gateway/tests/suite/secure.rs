@@ -129,7 +129,7 @@ impl SecureGateway {
     pub async fn redirecting(hosts: &[&str], mut table: Table) -> Self {
         table.front = Front {
             https: Some(443),
-            trust: Vec::new(),
+            ..Front::default()
         };
         Self::serving(hosts, table).await
     }

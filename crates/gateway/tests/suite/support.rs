@@ -294,6 +294,9 @@ pub fn route(path: &str) -> Route {
         strip: false,
         stream: false,
         idempotency_key: false,
+        limit: None,
+        unlimited: false,
+        cache: None,
         pool: "app".to_owned(),
     }
 }

@@ -415,8 +415,8 @@ async fn only_a_trusted_proxy_is_believed() {
     }
     let mut wrong = table(&[app.addr]);
     wrong.front = Front {
-        https: None,
         trust: vec!["10.0.0.1/8".to_owned()],
+        ..Front::default()
     };
     let apply = towpath_gateway::api::Apply {
         label: "wrong".to_owned(),

@@ -7,6 +7,7 @@
 mod audit;
 mod baked;
 mod container;
+mod edge;
 mod foreign;
 mod inline;
 mod load;
@@ -32,6 +33,7 @@ use crate::manifest::value::Value;
 use crate::manifest::{LOCAL, Manifest, keys};
 
 pub use baked::baked;
+pub use edge::{Edge, Passing};
 pub use inline::weak;
 use names::Names;
 pub use purpose::Purpose;
@@ -177,6 +179,7 @@ fn read(sheet: &Sheet<'_>) -> Config {
         server,
         tls: tls.map(|tls| Tls { hosts, ..tls }),
         trust: trust.into_iter().map(|(network, _)| network).collect(),
+        edge: edge::edge(&root.at("edge")),
         window,
         keep,
         variables,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::names::Names;
 use super::sheet::{Origin, Reader};
 use super::{Part, Restart, RestartPolicy, Role, Route, Service, Template};
-use super::{container, probe};
+use super::{container, edge, probe};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::manifest::form::SIGNALS;
 use crate::manifest::schedule::Schedule;
@@ -399,16 +399,23 @@ fn plain_route(path: &str) -> Route {
         strip: false,
         stream: false,
         idempotency_key: false,
+        limit: None,
+        unlimited: false,
+        cache: None,
     }
 }
 
 fn route(reader: &Reader<'_>) -> Route {
+    let limit = reader.at("limit");
     Route {
         host: reader.at("host").text().map(str::to_owned),
         path: reader.at("path").text_or("/"),
         strip: reader.at("strip").flag(false),
         stream: reader.at("stream").flag(false),
         idempotency_key: reader.at("idempotency_key").flag(false),
+        limit: edge::limit(&limit),
+        unlimited: limit.is_false(),
+        cache: edge::cache(&reader.at("cache")),
     }
 }
 

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
+use towpath_gateway::api::{Cache, Limit};
 
+use super::Edge;
 use super::output;
 use crate::manifest::schedule::Schedule;
 
@@ -31,6 +33,9 @@ pub struct Config {
     /// Networks of proxies whose word is taken for who a client is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub trust: Vec<String>,
+    /// What the gateway does with requests and answers by itself; `None`: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edge: Option<Edge>,
     /// How long the old version stays warm after a switch.
     #[serde(rename = "window_ms", serialize_with = "output::millis")]
     pub window: Duration,
@@ -233,6 +238,15 @@ pub struct Route {
     pub stream: bool,
     /// Whether POST and PATCH with an `Idempotency-Key` may be repeated.
     pub idempotency_key: bool,
+    /// How many requests a client may make on it, if that is its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Limit>,
+    /// Whether the limit of all routes is not that of this one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unlimited: bool,
+    /// Answers that the gateway keeps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
 }
 
 /// The start-up probe: asked until it passes, or until time is up.

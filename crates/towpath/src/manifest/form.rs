@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::edge;
 use super::schedule::Schedule;
 
 /// Signals that may end an instance, with their numbers on Linux.
@@ -68,6 +69,14 @@ pub enum Form {
     File,
     /// A regular expression.
     Pattern,
+    /// Requests in a time.
+    Rate,
+    /// Where a page is from.
+    Origin,
+    /// The name of a header or of a method.
+    Token,
+    /// What stands behind the name of a header.
+    Header,
 }
 
 impl Form {
@@ -93,6 +102,10 @@ impl Form {
             Form::Ref => "a git ref",
             Form::Schedule => "a schedule such as \"every 15m\" or \"0 3 * * *\"",
             Form::Pattern => "a regular expression",
+            Form::Rate => "a rate such as \"1000 in 15m\"",
+            Form::Origin => "an origin such as \"https://app.example.com\"",
+            Form::Token => "a name such as \"X-Total\"",
+            Form::Header => "the value of a header",
             Form::Image => "an image such as \"registry.example.com/notes:1\"",
             Form::File => "a file name such as \"database.sqlite\"",
         }
@@ -131,6 +144,12 @@ impl Form {
             Form::Pattern => pattern(text)
                 .is_none()
                 .then_some("is not a regular expression"),
+            Form::Rate => edge::rate(text).is_none().then_some("is not a rate"),
+            Form::Origin => (!edge::is_origin(text)).then_some("is not an origin"),
+            Form::Token => {
+                (!edge::is_token(text)).then_some("is not the name of a header or method")
+            }
+            Form::Header => (!edge::is_header(text)).then_some("is not the value of a header"),
         };
         fault.map(str::to_owned)
     }
@@ -144,6 +163,7 @@ impl Form {
             Form::Route | Form::Target => "^/",
             Form::Pointer => "^(/|$)",
             Form::Duration => "^([0-9]+ *(ms|s|m|h|d)|0+)$",
+            Form::Rate => "^[0-9]+ in [0-9]+ *(ms|s|m|h|d)$",
             Form::Size => "^[0-9]+ *(B|KB|KiB|MB|MiB|GB|GiB)$",
             Form::File => "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$",
             _ => return None,
@@ -183,6 +203,10 @@ impl Form {
             Form::Plain => "a variable is plain text; references go into `env`",
             Form::File => {
                 "a file name is 1 to 100 letters, digits, `_`, `.` and `-`, and starts with none of the last two"
+            }
+            Form::Rate => "a rate is a whole number, `in` and a duration: `1000 in 15m`",
+            Form::Origin => {
+                "an origin is as browsers send it: `http` or `https`, a host in lower case, a port where it is not the usual one, and no path; `*` alone is all of them"
             }
             Form::Image => {
                 "an image is `host/path:tag` or `host/path@sha256:...`; its path is in lower case"

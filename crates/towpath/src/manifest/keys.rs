@@ -1,17 +1,18 @@
 //! Every key of `tow.toml`.
 
+use super::edge::{CACHE, EDGE, LIMIT};
 use super::form::Form;
 use super::shape::{Field, Keys, Shape};
 
-const fn field(name: &'static str, shape: Shape, about: &'static str) -> Field {
+pub(super) const fn field(name: &'static str, shape: Shape, about: &'static str) -> Field {
     Field::new(name, shape, about)
 }
 
-const fn text(form: Form) -> Shape {
+pub(super) const fn text(form: Form) -> Shape {
     Shape::Text(form)
 }
 
-const fn list(of: &'static Shape) -> Shape {
+pub(super) const fn list(of: &'static Shape) -> Shape {
     Shape::List {
         of,
         single: false,
@@ -23,7 +24,7 @@ const fn counter() -> Shape {
     Shape::Integer { min: 1, max: 1000 }
 }
 
-const fn keys(fields: &'static [Field]) -> Keys {
+pub(super) const fn keys(fields: &'static [Field]) -> Keys {
     Keys {
         fields,
         one_of: &[],
@@ -59,6 +60,7 @@ pub static ROOT: Shape = Shape::Table(&keys(&[
         VARIABLES,
         "typed values, given to services and referenced as `${NAME}` in `env`",
     ),
+    field("edge", EDGE, "what the gateway does by itself"),
     field("secrets", Shape::Open, "values that are never shown").later(),
     field("checks", Shape::Open, "checks after a deployment").later(),
     field("traffic", TRAFFIC, "the load of a rehearsal"),
@@ -118,6 +120,7 @@ pub static ENVIRONMENT: Shape = Shape::Table(&keys(&[
     field("services", SERVICES, "what differs in the services"),
     field("resources", RESOURCES, "what differs in the resources"),
     field("variables", VARIABLES, "what differs in the variables"),
+    field("edge", EDGE, "what differs in what the gateway does"),
     field("secrets", Shape::Open, "what differs in the secrets").later(),
     field("checks", Shape::Open, "what differs in the checks").later(),
     field("traffic", TRAFFIC, "what differs in the load"),
@@ -322,6 +325,16 @@ const ROUTE: Shape = Shape::Short {
             "idempotency_key",
             Shape::Bool,
             "whether POST and PATCH with an `Idempotency-Key` may be repeated",
+        ),
+        field(
+            "limit",
+            Shape::FalseOr(&LIMIT),
+            "how many requests a client may make on it",
+        ),
+        field(
+            "cache",
+            CACHE,
+            "which answers are given again without asking it",
         ),
     ])),
 };

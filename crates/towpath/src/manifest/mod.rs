@@ -3,6 +3,7 @@
 //! The text is parsed, then walked along the table of keys ([`keys`]); everything that is wrong is gathered, each with
 //! its place. Short forms become long ones on the way. What a manifest means in an environment is for `config` to say:
 //! this module depends on the text alone, so a release can carry the text to another machine.
+pub mod edge;
 mod edit;
 pub mod form;
 pub mod keys;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
-use towpath_gateway::api::{Apply, Front, Mode, Resume, Retire, State, Table};
+use towpath_gateway::api::{Apply, Edge, Front, Mode, Resume, Retire, State, Table};
 use towpath_gateway::control::Client;
 use towpath_gateway::{Options, Secure};
 use towpath_shim::protocol::{Policy, Restart, Stop};
@@ -292,6 +292,23 @@ async fn any_answers(sockets: &[PathBuf]) -> bool {
     false
 }
 
+/// The load of a rehearsal comes from one address, and has to see what is written.
+fn unruly(table: &mut Table) {
+    for route in &mut table.routes {
+        route.limit = None;
+        route.cache = None;
+    }
+}
+
+fn edge_of(world: &World, config: &Config) -> Edge {
+    let rules = config.edge.as_ref().map(|edge| edge.rules.clone());
+    let rules = rules.unwrap_or_default();
+    Edge {
+        limit: rules.limit.filter(|_| !world.rehearsal),
+        ..rules
+    }
+}
+
 /// The table that sends requests to a version, with what is set before all of them.
 ///
 /// # Errors
@@ -303,11 +320,16 @@ pub(super) fn table_of(world: &World, version: &Version) -> Result<Table, Diagno
     // is sent where nothing listens.
     let has = world.environment()?.gateway_tls;
     let has = has.and_then(|listen| listen.parse::<SocketAddr>().ok());
+    if world.rehearsal {
+        unruly(&mut table);
+    }
     table.front = Front {
         https: has
             .filter(|_| tls_of(world, &config).is_some())
             .map(|has| has.port()),
         trust: config.trust.clone(),
+        edge: edge_of(world, &config),
+        maintenance: None,
     };
     Ok(table)
 }

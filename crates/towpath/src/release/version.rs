@@ -443,6 +443,9 @@ impl Version {
                     strip: route.strip,
                     stream: route.stream,
                     idempotency_key: route.idempotency_key,
+                    limit: route.limit,
+                    unlimited: route.unlimited,
+                    cache: route.cache,
                     pool: pool.clone(),
                 }));
             let targets = self
