@@ -110,6 +110,8 @@ pub enum Command {
     Releases(commands::Releases),
     /// Show what serves, what is warm, what is under way, and what to do.
     Status(commands::Status),
+    /// Answer every request with a page that says so, or serve again.
+    Maintenance(commands::Maintenance),
     /// Apply, look at and write migrations.
     Migrate(commands::Migrate),
     /// Remove builds, artifacts and backups that no way back needs.
@@ -424,6 +426,35 @@ pub mod commands {
         /// Return only when the window is over.
         #[arg(long)]
         pub wait: bool,
+    }
+
+    #[derive(Args)]
+    #[command(
+        after_help = "Examples:\n  tow maintenance on -e production --message \"Back at 14:00 UTC\" --retry-after 30m\n  tow maintenance off -e production"
+    )]
+    pub struct Maintenance {
+        #[command(subcommand)]
+        pub command: MaintenanceCommand,
+    }
+
+    #[derive(Subcommand)]
+    pub enum MaintenanceCommand {
+        /// Answer requests with a page that says so, and 503.
+        On {
+            #[command(flatten)]
+            there: There,
+            /// What the page says.
+            #[arg(long, value_name = "TEXT")]
+            message: Option<String>,
+            /// When clients are told to come again.
+            #[arg(long, value_name = "DURATION", default_value = "5m")]
+            retry_after: String,
+        },
+        /// Serve again.
+        Off {
+            #[command(flatten)]
+            there: There,
+        },
     }
 
     #[derive(Args)]

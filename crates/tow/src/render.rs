@@ -73,6 +73,7 @@ pub fn short(text: &str, width: usize) -> String {
 /// What serves, what is warm, what is under way, and what to do.
 pub fn status(status: &Status) -> String {
     let mut lines = vec![headline(status)];
+    lines.extend(maintenance(status));
     lines.extend(services(status));
     lines.extend(status.jobs.iter().map(job));
     lines.extend(status.certificates.iter().map(certificate));
@@ -103,6 +104,21 @@ fn headline(status: &Status) -> String {
         _ => {}
     }
     parts.join("   ")
+}
+
+/// Nobody is served meanwhile, whatever is ready.
+fn maintenance(status: &Status) -> Option<String> {
+    let now = status.maintenance.as_ref()?;
+    let says = now
+        .message
+        .as_ref()
+        .map_or(String::new(), |text| format!(": {text:?}"));
+    Some(format!(
+        "  maintenance for {}, by {}{says}   tow maintenance off -e {}",
+        times::age(now.since_ms),
+        now.actor,
+        status.environment
+    ))
 }
 
 fn job(one: &JobStatus) -> String {

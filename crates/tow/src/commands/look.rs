@@ -51,6 +51,7 @@ fn absent(cli: &Cli, here: &Here) -> Result<EnvironmentStatus, Trouble> {
         agent_pid: 0,
         state: place.state,
         listen: None,
+        maintenance: None,
         live: None,
         warm: None,
         run: None,

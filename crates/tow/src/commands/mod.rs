@@ -13,6 +13,7 @@ mod inner;
 mod key;
 mod local;
 mod look;
+mod maintenance;
 mod migrate;
 mod plan;
 mod rehearsals;
@@ -88,6 +89,7 @@ async fn dispatch(cli: &Cli) -> Ending {
         Command::Rollback(arguments) => deploy::rollback(cli, arguments).await,
         Command::Plan(arguments) => plan::plan(cli, arguments).await,
         Command::Cancel(arguments) => deploy::cancel(cli, arguments).await,
+        Command::Maintenance(arguments) => maintenance::maintenance(cli, arguments).await,
         Command::Gc(arguments) => gc::gc(cli, arguments).await,
         Command::Migrate(arguments) => migrate::migrate(cli, arguments).await,
         Command::Rehearse(arguments) => rehearse::rehearse(cli, arguments).await,
@@ -122,6 +124,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Rollback(arguments) => arguments.there.json,
         Command::Plan(arguments) => plan::wants_json(arguments),
         Command::Cancel(arguments) => arguments.json,
+        Command::Maintenance(arguments) => maintenance::wants_json(arguments),
         Command::Gc(arguments) => arguments.there.json,
         Command::Migrate(arguments) => migrate::wants_json(arguments),
         Command::Rehearse(arguments) => arguments.json,

@@ -36,6 +36,7 @@ mod link;
 mod load;
 mod looking;
 mod machine;
+mod maintenance;
 mod matrix;
 mod migrate;
 mod rehearse;

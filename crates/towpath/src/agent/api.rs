@@ -19,6 +19,7 @@
 //! | `POST /v1/secrets` | [`TakeSecrets`] | nothing |
 //! | `GET /v1/secrets/audit` | | [`AuditRows`] |
 //! | `GET /v1/drift` | | list of `Drift` |
+//! | `POST /v1/maintenance` | [`SetMaintenance`] | [`MaintenanceSet`] |
 //! | `POST /v1/exit` | | nothing; services go on running |
 //! | `POST /v1/upgrade` | [`Upgrade`] | nothing |
 //!
@@ -32,7 +33,9 @@ use serde::{Deserialize, Serialize};
 use crate::build::Source;
 use crate::diagnostic::Diagnostic;
 use crate::id::{Digest, InstanceId, ReleaseId, RunId};
-use crate::release::{Explained, Migrating, Operation, Phase, Plan, Sabotage, Tree, Version};
+use crate::release::{
+    Explained, Maintenance, Migrating, Operation, Phase, Plan, Sabotage, Tree, Version,
+};
 use crate::secret::Head;
 
 /// What went wrong, and the exit code that says so.
@@ -181,6 +184,36 @@ pub struct Collect {
     pub dry_run: bool,
 }
 
+/// Put maintenance in force, or end it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetMaintenance {
+    /// Whether it is to be in force.
+    pub on: bool,
+    /// What the page says; words of the gateway's own when `None`.
+    #[serde(default)]
+    pub message: Option<String>,
+    /// When clients are told to come again, seconds.
+    #[serde(default)]
+    pub retry_after_s: u32,
+    /// Who says so.
+    pub actor: String,
+    /// Only say what.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Maintenance as it was, and is, or would be.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MaintenanceSet {
+    /// As it was.
+    pub before: Option<Maintenance>,
+    /// As it is.
+    pub now: Option<Maintenance>,
+    /// Whether there is a gateway that answers.
+    pub serving: bool,
+}
+
 /// A run has begun, or would.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Begun {
@@ -324,6 +357,9 @@ pub struct Status {
     /// The jobs of the version that serves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub jobs: Vec<JobStatus>,
+    /// Maintenance, while it is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<Maintenance>,
     /// What serves.
     pub live: Option<VersionStatus>,
     /// What is kept for the way back.

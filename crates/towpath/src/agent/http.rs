@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use super::answer::{Body, Failure, channel, failed, json, line, wrong};
 use super::caller::Caller;
 use super::routes::{self, Action};
-use super::{Agent, End, api, blobs, logs, releases, runs, secrets, status};
+use super::{Agent, End, api, blobs, logs, maintenance, releases, runs, secrets, status};
 use crate::id::{ReleaseId, RunId};
 use crate::link::PROTOCOL;
 use crate::release::drift;
@@ -84,6 +84,10 @@ async fn route(
         Action::Secrets => Ok(json(&secrets::status(&agent.world)?)),
         Action::TakeSecrets => Ok(json(&secrets::take(&agent.world, &read(request).await?)?)),
         Action::Drift => Ok(json(&drift(&agent.world).map_err(failed)?)),
+        Action::Maintenance => {
+            let asked = read(request).await?;
+            Ok(json(&maintenance::set(&agent.world, asked).await?))
+        }
         Action::Audit => Ok(json(&secrets::audit(&agent.world)?)),
         Action::Upgrade => upgrade(agent, caller, &read(request).await?),
     }

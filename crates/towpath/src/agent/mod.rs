@@ -19,6 +19,7 @@ mod doctor;
 mod http;
 mod jobs;
 mod logs;
+mod maintenance;
 mod passing;
 mod patience;
 mod releases;

@@ -43,6 +43,8 @@ pub enum Action {
     Audit,
     /// What is applied and live.
     Drift,
+    /// Put maintenance in force, or end it.
+    Maintenance,
 }
 
 /// Method, path and action; `*` stands for one part of a path.
@@ -67,6 +69,7 @@ pub const ROUTES: &[(&str, &str, Action)] = &[
     ("POST", "/v1/secrets", Action::TakeSecrets),
     ("GET", "/v1/secrets/audit", Action::Audit),
     ("GET", "/v1/drift", Action::Drift),
+    ("POST", "/v1/maintenance", Action::Maintenance),
 ];
 
 /// The action of a request, and the part of its path that `*` stands for.

@@ -623,6 +623,7 @@ pub(super) async fn keep_tables(world: Arc<World>) {
     loop {
         // One that fails is tried again at the next look.
         let _ = release::keep_table(&world).await;
+        let _ = release::keep_maintenance(&world).await;
         sleep(LOOK).await;
     }
 }

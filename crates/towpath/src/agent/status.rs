@@ -11,7 +11,7 @@ use super::{certificates, jobs};
 use crate::id::InstanceId;
 use crate::release::{
     Environment, Instance, OpenRun, Phase, StepState, Version, Warm, World, gateway_state,
-    resource_instance, resource_version,
+    maintenance, resource_instance, resource_version,
 };
 use crate::supervise::Health;
 
@@ -43,6 +43,7 @@ pub(super) async fn status(world: &World) -> Result<Status, Failure> {
             Some(live) => jobs::status(world, live).map_err(failed)?,
             None => Vec::new(),
         },
+        maintenance: maintenance(&world.state()),
         live: now.live.as_ref().map(|live| VersionStatus {
             name: live.name(),
             release: live.release,

@@ -10,7 +10,7 @@ use towpath_gateway::control::Client;
 use towpath_gateway::{Options, Secure};
 use towpath_shim::protocol::{Policy, Restart, Stop};
 
-use super::{Environment, Refusal, Version, World};
+use super::{Environment, Refusal, Version, World, maintenance};
 use crate::config::{Config, Tls};
 use crate::diagnostic::Diagnostic;
 use crate::id::{Digest, InstanceId};
@@ -329,7 +329,7 @@ pub(super) fn table_of(world: &World, version: &Version) -> Result<Table, Diagno
             .map(|has| has.port()),
         trust: config.trust.clone(),
         edge: edge_of(world, &config),
-        maintenance: None,
+        maintenance: maintenance::front(world, Some(&config)),
     };
     Ok(table)
 }

@@ -24,6 +24,7 @@ mod foreign;
 mod gateway;
 mod key;
 mod lacks;
+mod maintenance;
 mod migrating;
 pub mod next;
 mod plan;
@@ -60,6 +61,7 @@ pub use gateway::{
 };
 pub use key::{SigningKey, verify};
 pub use lacks::look as look_here;
+pub use maintenance::{Maintenance, keep_maintenance, maintenance, set_maintenance};
 pub use migrating::{Migrating, MigrationStatus, SchemaStatus, Tree, contract, migrate, schemas};
 pub use plan::{Operation, Plan, Sabotage};
 pub use planner::{Bring, Order, Refusal, bring, down, price, retire, roll_back};
