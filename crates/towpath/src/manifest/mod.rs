@@ -6,6 +6,7 @@
 pub mod edge;
 mod edit;
 pub mod form;
+mod image;
 pub mod keys;
 pub mod schedule;
 mod schema;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
-use towpath_gateway::api::{Apply, Edge, Front, Mode, Resume, Retire, State, Table};
+use towpath_gateway::api::{Apply, Front, Mode, Resume, Retire, State, Table};
 use towpath_gateway::control::Client;
 use towpath_gateway::{Options, Secure};
 use towpath_shim::protocol::{Policy, Restart, Stop};
@@ -294,18 +294,9 @@ async fn any_answers(sockets: &[PathBuf]) -> bool {
 
 /// The load of a rehearsal comes from one address, and has to see what is written.
 fn unruly(table: &mut Table) {
+    table.front.edge.limit = None;
     for route in &mut table.routes {
-        route.limit = None;
-        route.cache = None;
-    }
-}
-
-fn edge_of(world: &World, config: &Config) -> Edge {
-    let rules = config.edge.as_ref().map(|edge| edge.rules.clone());
-    let rules = rules.unwrap_or_default();
-    Edge {
-        limit: rules.limit.filter(|_| !world.rehearsal),
-        ..rules
+        (route.limit, route.cache) = (None, None);
     }
 }
 
@@ -320,17 +311,18 @@ pub(super) fn table_of(world: &World, version: &Version) -> Result<Table, Diagno
     // is sent where nothing listens.
     let has = world.environment()?.gateway_tls;
     let has = has.and_then(|listen| listen.parse::<SocketAddr>().ok());
-    if world.rehearsal {
-        unruly(&mut table);
-    }
+    let maintenance = maintenance::front(world, Some(&config));
     table.front = Front {
         https: has
             .filter(|_| tls_of(world, &config).is_some())
             .map(|has| has.port()),
         trust: config.trust.clone(),
-        edge: edge_of(world, &config),
-        maintenance: maintenance::front(world, Some(&config)),
+        edge: config.edge.map(|edge| edge.rules).unwrap_or_default(),
+        maintenance,
     };
+    if world.rehearsal {
+        unruly(&mut table);
+    }
     Ok(table)
 }
 
@@ -369,4 +361,47 @@ pub async fn keep_table(world: &World) -> Result<(), Diagnostic> {
     opened
         .map(drop)
         .map_err(|error| Diagnostic::error("gateway::failed", error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::Manifest;
+
+    const MANIFEST: &str = r#"
+app = "notes"
+services.web = { run = "serve", routes = [{ path = "/", limit = "5 in 1m", cache = "1m" }] }
+edge = { limit = "1000 in 15m", headers = { csp = "default-src *" } }
+"#;
+
+    #[test]
+    fn a_rehearsal_is_told_of_the_rules_that_do_not_stand_in_its_way() {
+        let manifest = Manifest::parse("tow.toml", MANIFEST).unwrap();
+        let config = crate::config::resolve(&manifest, "local").unwrap();
+        let version = Version {
+            run: crate::id::RunId(1),
+            release: None,
+            root: PathBuf::new(),
+            dev: true,
+            manifest: MANIFEST.to_owned(),
+            instances: Vec::new(),
+            seed: None,
+            images: std::collections::BTreeMap::new(),
+            purpose: crate::config::Purpose::Real,
+        };
+        let mut table = version.table(&config);
+        table.front.edge = config.edge.unwrap().rules;
+        assert!(table.routes[0].limit.is_some() && table.routes[0].cache.is_some());
+        assert!(table.front.edge.limit.is_some());
+        unruly(&mut table);
+        assert!(table.routes[0].limit.is_none() && table.routes[0].cache.is_none());
+        assert!(table.front.edge.limit.is_none());
+        assert!(
+            table
+                .front
+                .edge
+                .headers
+                .contains_key("content-security-policy")
+        );
+    }
 }
