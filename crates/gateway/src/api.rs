@@ -10,6 +10,7 @@
 //! | `POST /v1/resume` | [`Resume`] | [`State`] |
 //! | `PUT /v1/challenges` | [`Challenges`] | [`Challenges`], those in force |
 //! | `POST /v1/certificates` | | [`Certificates`], after the folder was read again |
+//! | `PUT /v1/readiness` | [`Readiness`] | nothing |
 //! | `POST /v1/retire` | [`Retire`] | [`Drained`]; the process ends afterwards |
 //! | `GET /metrics` | | Prometheus text |
 
@@ -52,6 +53,49 @@ pub struct Front {
     /// Nothing else is served while it is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance: Option<Maintenance>,
+    /// Paths that are answered here, on any host, and whatever the routes are.
+    #[serde(default, skip_serializing_if = "OwnPaths::is_none")]
+    pub own: OwnPaths,
+}
+
+/// Paths where a gateway is asked about itself. No route has one of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnPaths {
+    /// 200, as long as it lives.
+    #[serde(default)]
+    pub live: Option<String>,
+    /// What [`Readiness`] says.
+    #[serde(default)]
+    pub ready: Option<String>,
+}
+
+impl OwnPaths {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What is answered at [`OwnPaths::ready`]. Kept until the process ends; before there is one it is 503.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Readiness {
+    /// The answer for now.
+    pub now: Word,
+    /// How long that is, milliseconds.
+    pub lasts_ms: u64,
+    /// The answer afterwards: what nobody has said again is not passed off as fresh.
+    pub afterwards: Word,
+}
+
+/// One answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Word {
+    /// 200, or else 503.
+    pub ready: bool,
+    /// Its body, a JSON document.
+    pub json: String,
 }
 
 impl Front {

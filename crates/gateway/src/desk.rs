@@ -127,7 +127,7 @@ async fn answer(request: Request<Incoming>, keeper: &Rc<Keeper>, life: &Rc<Life>
 fn method_of(path: &str) -> Option<Method> {
     match path {
         "/v1/state" | "/metrics" => Some(Method::GET),
-        "/v1/table" | "/v1/challenges" => Some(Method::PUT),
+        "/v1/table" | "/v1/challenges" | "/v1/readiness" => Some(Method::PUT),
         "/v1/certificates" | "/v1/drain" | "/v1/hold" | "/v1/renew" | "/v1/resume"
         | "/v1/retire" => Some(Method::POST),
         _ => None,
@@ -149,6 +149,10 @@ async fn act(
         "/v1/renew" => ok(&keeper.renew(&read(body).await?)?),
         "/v1/resume" => ok(&keeper.resume(&read(body).await?)?),
         "/v1/challenges" => ok(&keeper.set_challenges(read(body).await?)),
+        "/v1/readiness" => {
+            keeper.set_readiness(read(body).await?);
+            ok(&())
+        }
         "/v1/certificates" => ok(&keeper.reload_certificates()),
         "/v1/retire" => {
             let drained = life.retire(keeper, &read(body).await?).await;

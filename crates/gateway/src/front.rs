@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use hyper::http::request::Parts;
 
 use crate::keyring::Keyring;
+use crate::readiness::Heard;
 use crate::request::Checked;
 use crate::table::Table;
 
@@ -20,6 +21,8 @@ pub(crate) struct Front {
     pub(crate) keyring: Keyring,
     /// Answers to issuers, by token.
     pub(crate) challenges: ArcSwap<BTreeMap<String, String>>,
+    /// How what stands behind it is, as somebody has said.
+    pub(crate) readiness: ArcSwapOption<Heard>,
 }
 
 /// What is answered without an instance.
@@ -36,6 +39,7 @@ impl Front {
         Self {
             keyring,
             challenges: ArcSwap::default(),
+            readiness: ArcSwapOption::empty(),
         }
     }
 

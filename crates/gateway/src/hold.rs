@@ -13,13 +13,14 @@ use tokio::time::Instant;
 
 use crate::api::{
     self, Apply, Certificates, Challenges, Conflict, Drain, Drained, Held, Hold, InFlight, Mode,
-    OnExpiry, Renew, Resume, State,
+    OnExpiry, Readiness, Renew, Resume, State,
 };
 use crate::flight::{Flight, Kind};
 use crate::front::Front;
 use crate::health::Checks;
 use crate::metrics::{self, Metrics};
 use crate::random;
+use crate::readiness::Heard;
 use crate::store::{Kept, Store, StoreError};
 use crate::table::Table;
 use crate::traffic::{Gate, Traffic};
@@ -147,6 +148,12 @@ impl Keeper {
         let answers = Arc::new(challenges.answers.clone());
         self.front.challenges.store(answers);
         challenges
+    }
+
+    /// Replace what is said about what stands behind it.
+    pub(crate) fn set_readiness(&self, readiness: Readiness) {
+        let heard = Arc::new(Heard::new(readiness));
+        self.front.readiness.store(Some(heard));
     }
 
     fn mode(&self) -> Mode {

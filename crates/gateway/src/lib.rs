@@ -30,6 +30,7 @@ mod pool;
 mod process;
 mod proxy;
 mod random;
+mod readiness;
 mod request;
 mod socket;
 mod store;

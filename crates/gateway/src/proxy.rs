@@ -18,6 +18,7 @@ use crate::exchange::{Exchange, Failed, Line, Meter, Outbound};
 use crate::front::Greeting;
 use crate::handshake::Session;
 use crate::metrics::Failure;
+use crate::readiness;
 use crate::request::{self, Checked, Peer};
 use crate::streams::{Stream, Streams};
 use crate::traffic::Turned;
@@ -77,6 +78,11 @@ impl Client {
         meter: Meter,
         visit: &mut Visit,
     ) -> Response<Reply> {
+        let front = &self.line.front;
+        let look = |table: &Table| readiness::answer(&parts, table, front);
+        if let Some(answer) = self.line.door.look(look) {
+            return about_itself(meter, answer);
+        }
         match &self.session {
             None => {
                 let front = &self.line.front;
@@ -304,6 +310,18 @@ fn own(mut meter: Meter, status: StatusCode, text: &str) -> Response<Reply> {
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
+    response
+}
+
+/// Asked of the gateway itself.
+fn about_itself(mut meter: Meter, answer: readiness::Answer) -> Response<Reply> {
+    meter.set_route(&answer.route);
+    let mut response = own(meter, answer.status, "");
+    *response.body_mut() = Reply::Text(answer.body);
+    let headers = response.headers_mut();
+    let json = HeaderValue::from_static("application/json");
+    headers.insert(header::CONTENT_TYPE, json);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

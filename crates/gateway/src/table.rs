@@ -217,10 +217,26 @@ fn check(table: &api::Table) -> Result<(), Invalid> {
             return Err(Invalid(format!("route {} is there twice", named(route))));
         }
     }
+    check_own(table)?;
     table
         .pools
         .iter()
         .try_for_each(|(name, pool)| check_pool(name, pool))
+}
+
+/// What is answered here is not the instances' as well.
+fn check_own(table: &api::Table) -> Result<(), Invalid> {
+    let api::OwnPaths { live, ready } = &table.front.own;
+    for path in [live, ready].into_iter().flatten() {
+        let mut routes = table.routes.iter();
+        let is_route =
+            routes.any(|route| route.path.trim_end_matches('/') == path.trim_end_matches('/'));
+        let is_path = path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic());
+        if is_route || !is_path || live == ready {
+            return Err(Invalid(format!("own path {path:?} is taken, or no path")));
+        }
+    }
+    Ok(())
 }
 
 fn check_route(route: &api::Route, table: &api::Table) -> Result<(), Invalid> {

@@ -44,6 +44,11 @@ pub fn is_colourful() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
+/// Whether standard output is a terminal that wants colour.
+pub fn paints() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
 /// Whether somebody watches.
 pub fn is_watched() -> bool {
     std::io::stderr().is_terminal()

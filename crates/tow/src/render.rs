@@ -1,6 +1,8 @@
 //! Tables and sentences.
 
-use towpath::agent::api::{CertificateStatus, InstanceStatus, JobStatus, ReleaseStatus, Status};
+use towpath::agent::api::{
+    CertificateStatus, Component, InstanceStatus, JobStatus, ReleaseStatus, Status, Word,
+};
 use towpath::manifest::{LOCAL, Manifest};
 use towpath::release::Phase;
 use towpath::release::{Collected, Explained, ExplainedStep, Garbage};
@@ -75,6 +77,7 @@ pub fn status(status: &Status) -> String {
     let mut lines = vec![headline(status)];
     lines.extend(maintenance(status));
     lines.extend(services(status));
+    lines.extend(resources(status));
     lines.extend(status.jobs.iter().map(job));
     lines.extend(status.certificates.iter().map(certificate));
     lines.extend(run(status));
@@ -177,15 +180,56 @@ fn services(status: &Status) -> Vec<String> {
             .iter()
             .filter(|one| one.state != "ready")
             .find_map(|one| one.error.clone());
-        format!(
-            "  {name}  {ready}/{} ready   {}",
-            all.len(),
-            error.unwrap_or_default()
-        )
-        .trim_end()
-        .to_owned()
+        let health = status.health.as_ref();
+        let health = health.and_then(|health| health.components.get(name));
+        let more = match health.filter(|one| one.status != Word::Healthy) {
+            Some(component) => ill(component),
+            None => error.unwrap_or_default(),
+        };
+        format!("  {name}  {ready}/{} ready   {more}", all.len())
+            .trim_end()
+            .to_owned()
     };
     names.into_iter().map(of).collect()
+}
+
+/// Resources, and the gateway where something is the matter with it.
+fn resources(status: &Status) -> Vec<String> {
+    let Some(health) = &status.health else {
+        return Vec::new();
+    };
+    let resources = health.components.iter();
+    let resources = resources.filter(|(_, one)| one.kind == "resource");
+    let line = |name: &str, one: &Component| match one.status {
+        Word::Healthy => format!("  {name}  {}", word(one.status)),
+        _ => format!("  {name}  {}", ill(one)),
+    };
+    let gateway = Some(&health.gateway).filter(|one| one.status != Word::Healthy);
+    resources
+        .map(|(name, one)| line(name, one))
+        .chain(gateway.map(|one| line("gateway", one)))
+        .collect()
+}
+
+/// `unhealthy for 12 s, optional: PING at 127.0.0.1:6379: nothing listens there`.
+fn ill(one: &Component) -> String {
+    let (word, age) = (word(one.status), times::age(one.since_ms));
+    let optional = if one.critical { "" } else { ", optional" };
+    let error = one.error.as_deref().unwrap_or("no reason is shown here");
+    format!("{word} for {age}{optional}: {}", short(error, 300))
+}
+
+/// The word, in a colour beside where colours are wanted.
+fn word(word: Word) -> String {
+    let colour = match word {
+        Word::Healthy => 32,
+        Word::Degraded => 33,
+        Word::Unhealthy => 31,
+    };
+    match out::paints() {
+        true => format!("\u{1b}[{colour}m{}\u{1b}[0m", word.text()),
+        false => word.text().to_owned(),
+    }
 }
 
 fn run(status: &Status) -> Vec<String> {

@@ -14,6 +14,7 @@ mod hold;
 mod http2;
 mod instances;
 mod maintenance;
+mod readiness;
 mod requests;
 mod restart;
 mod stall;

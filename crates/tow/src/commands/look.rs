@@ -55,6 +55,7 @@ fn absent(cli: &Cli, here: &Here) -> Result<EnvironmentStatus, Trouble> {
         live: None,
         warm: None,
         run: None,
+        health: None,
         instances: Vec::new(),
         gateway: None,
         certificates: Vec::new(),

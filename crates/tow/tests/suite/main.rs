@@ -26,6 +26,7 @@ mod failure;
 mod fixture;
 mod foreign;
 mod gc;
+mod health;
 mod hold;
 mod https;
 mod init;

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::timeout;
 
 use super::answer::{Failure, forbidden};
-use super::api::{Begin, Status, What};
+use super::api::{Begin, HealthStatus, Status, What};
 use super::routes::Action;
 use crate::diagnostic::Diagnostic;
 use crate::manifest::form::is_name;
@@ -161,6 +161,7 @@ impl Caller {
             for instance in &mut status.instances {
                 instance.error = None;
             }
+            status.health = status.health.map(HealthStatus::quiet);
             if let Some(failure) = status.run.as_mut().and_then(|run| run.failure.as_mut()) {
                 quieten(failure);
             }

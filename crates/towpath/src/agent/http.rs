@@ -51,9 +51,10 @@ async fn route(
     match action {
         Action::Hello => Ok(json(&hello(agent))),
         Action::Status => {
-            let status = status::status(&agent.world).await?;
+            let status = status::status(&agent.world, &agent.monitor).await?;
             Ok(json(&caller.status(status)))
         }
+        Action::Health => Ok(json(&status::health(&agent.world, &agent.monitor).await?)),
         Action::Begin => begin(agent, caller, request).await,
         Action::Rows => rows(agent, caller, part.parse().map_err(wrong)?, &query),
         Action::Cancel => cancel(agent, caller, request).await,

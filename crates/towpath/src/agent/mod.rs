@@ -16,6 +16,7 @@ mod certificates;
 mod client;
 pub mod dial;
 mod doctor;
+mod health;
 mod http;
 mod jobs;
 mod logs;
@@ -129,6 +130,7 @@ pub(crate) struct Agent {
     world: Arc<World>,
     runs: Arc<Runs>,
     heard: passing::Heard,
+    monitor: Arc<health::Monitor>,
     /// Whether its state goes with it.
     passes: bool,
     end: Mutex<Option<End>>,
@@ -185,6 +187,7 @@ pub async fn serve(options: Options) -> Result<End, Error> {
     tokio::spawn(runs::close_windows(agent.world.clone(), agent.runs.clone()));
     tokio::spawn(runs::keep_tables(agent.world.clone()));
     tokio::spawn(certificates::keep(agent.world.clone()));
+    tokio::spawn(health::keep(agent.world.clone(), agent.monitor.clone()));
     let jobs = jobs::Jobs::new(agent.world.clone());
     tokio::spawn(jobs.keep(agent.runs.clone()));
     if let Some(lasts) = lasts {
@@ -243,6 +246,7 @@ fn open(options: Options, store: Store, runtime: PathBuf) -> Result<Agent, Error
         world: Arc::new(world),
         runs: Arc::default(),
         heard: passing::Heard::default(),
+        monitor: Arc::default(),
         passes: options.lasts.is_some(),
         end: Mutex::default(),
         ends: Notify::new(),

@@ -7,6 +7,8 @@ pub enum Action {
     Hello,
     /// What the environment is.
     Status,
+    /// How it is, part by part.
+    Health,
     /// Begin a run.
     Begin,
     /// Follow a run.
@@ -51,6 +53,7 @@ pub enum Action {
 pub const ROUTES: &[(&str, &str, Action)] = &[
     ("GET", "/v1/hello", Action::Hello),
     ("GET", "/v1/status", Action::Status),
+    ("GET", "/v1/health", Action::Health),
     ("POST", "/v1/runs", Action::Begin),
     ("GET", "/v1/runs/*/rows", Action::Rows),
     ("POST", "/v1/cancel", Action::Cancel),

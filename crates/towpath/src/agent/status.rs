@@ -3,10 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use towpath_shim::protocol::State;
+use tokio::time::timeout;
+use towpath_gateway::api::State;
+use towpath_shim::protocol;
 
 use super::answer::{Failure, failed};
-use super::api::{CertificateStatus, EndedRun, InstanceStatus, RunStatus, Status, VersionStatus};
+use super::api::{
+    CertificateStatus, EndedRun, HealthStatus, InstanceStatus, RunStatus, Status, VersionStatus,
+    Word,
+};
+use super::health::Monitor;
 use super::{certificates, jobs};
 use crate::id::InstanceId;
 use crate::release::{
@@ -15,19 +21,43 @@ use crate::release::{
 };
 use crate::supervise::Health;
 
+/// Longest wait for the gateway.
+const GATEWAY: Duration = Duration::from_secs(2);
+
 /// Runs shown.
 const SHOWN: usize = 20;
 
-pub(super) async fn status(world: &World) -> Result<Status, Failure> {
+/// What the gateway says, unless it hangs.
+async fn gateway(world: &World) -> Option<State> {
+    let state = timeout(GATEWAY, gateway_state(world)).await;
+    state.ok().flatten()
+}
+
+/// How it is, part by part.
+pub(super) async fn health(
+    world: &World,
+    monitor: &Monitor,
+) -> Result<Option<HealthStatus>, Failure> {
+    let gateway = gateway(world).await;
+    let looked = monitor.look_whole(world, gateway.as_ref()).await;
+    looked.map_err(failed)
+}
+
+pub(super) async fn status(world: &World, monitor: &Monitor) -> Result<Status, Failure> {
     let now = world.environment().map_err(failed)?;
-    let gateway = gateway_state(world).await;
-    let health = world.supervisor.health();
-    let mut instances = instances(&now, &health);
-    instances.extend(resources(world, &now, &health));
+    let gateway = gateway(world).await;
+    let tended = world.supervisor.health();
+    let mut instances = instances(&now, &tended);
+    instances.extend(resources(world, &now, &tended));
     let certificates = certificates::status(world, &now, gateway.as_ref()).map_err(failed)?;
-    let verdict = match verdict(&now, &instances, gateway.is_some()) {
-        "serving" if certificates.iter().any(|one| !one.good) => "degraded",
-        verdict => verdict,
+    let health = monitor.look_whole(world, gateway.as_ref()).await;
+    let health = health.map_err(failed)?;
+    let word = health.as_ref().map(|health| health.status);
+    let verdict = match (verdict(&now, &instances, gateway.is_some()), word) {
+        ("serving" | "degraded", Some(Word::Unhealthy)) => "failing",
+        ("serving", Some(Word::Degraded)) => "degraded",
+        ("serving", _) if certificates.iter().any(|one| !one.good) => "degraded",
+        (verdict, _) => verdict,
     };
     Ok(Status {
         app: world.app.clone(),
@@ -52,6 +82,7 @@ pub(super) async fn status(world: &World) -> Result<Status, Failure> {
         }),
         warm: now.warm.as_ref().map(|warm| warm_status(world, warm)),
         run: now.open.as_ref().map(run_status),
+        health,
         instances,
         gateway,
         ended: now.ended.iter().rev().take(SHOWN).map(ended).collect(),
@@ -176,7 +207,7 @@ fn status_of(
 ) -> InstanceStatus {
     let status = health.and_then(|health| health.status.as_ref());
     let (pid, since_ms) = match status.map(|status| &status.state) {
-        Some(State::Running { pid, since_ms }) => (Some(*pid), Some(*since_ms)),
+        Some(protocol::State::Running { pid, since_ms }) => (Some(*pid), Some(*since_ms)),
         _ => (None, None),
     };
     InstanceStatus {
@@ -188,8 +219,7 @@ fn status_of(
         pid,
         port: instance.port,
         since_ms,
-        restarts: status.map_or(0, |status| status.restarts)
-            + health.map_or(0, |health| health.shims),
+        restarts: health.map_or(0, Health::starts),
         cpu_ms: status.map_or(0, |status| status.cpu_ms),
         rss_bytes: status.map_or(0, |status| status.rss_bytes),
         log_lines_dropped: status.map_or(0, |status| status.log.lines),
@@ -206,10 +236,11 @@ fn word(health: Option<&Health>) -> &'static str {
     };
     match health.status.as_ref().map(|status| &status.state) {
         _ if health.gave_up => "failed",
-        Some(State::Running { .. }) if health.healthy == Some(false) => "unhealthy",
-        Some(State::Running { .. }) => "ready",
-        Some(State::Backoff { .. }) => "restarting",
-        Some(State::Stopping | State::Ended) => "stopped",
+        Some(protocol::State::Running { .. }) if health.healthy == Some(false) => "unhealthy",
+        Some(protocol::State::Running { .. }) if health.is_coming() => "starting",
+        Some(protocol::State::Running { .. }) => "ready",
+        Some(protocol::State::Backoff { .. }) => "restarting",
+        Some(protocol::State::Stopping | protocol::State::Ended) => "stopped",
         None => "starting",
     }
 }

@@ -9,6 +9,7 @@ mod baked;
 mod container;
 mod edge;
 mod foreign;
+mod health;
 mod inline;
 mod load;
 mod merge;
@@ -169,6 +170,8 @@ fn read(sheet: &Sheet<'_>) -> Config {
     let resources = resource::read(&root, (&services, &order));
     inline::check(&root, &promote);
     baked::check(&root);
+    let health = health::paths(&root, &services);
+    let metrics = health::metrics(&root, listen, tls.as_ref());
     let hosts = tls::hosts(domain.as_deref(), services.values());
     Config {
         app,
@@ -186,6 +189,8 @@ fn read(sheet: &Sheet<'_>) -> Config {
         services,
         order,
         resources,
+        health,
+        metrics,
         traffic: load::traffic(&root.at("traffic")),
         rehearse: load::rehearse(&root.at("rehearse")),
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::sheet::Reader;
-use super::{Alive, Probe, Ready, Role};
+use super::{Alive, Probe, Ready, Role, Steady};
 use crate::diagnostic::Diagnostic;
 
 /// The start-up probe; a web service is ready when its port accepts, a worker when it has run for a second.
@@ -63,6 +63,20 @@ pub(super) fn alive(service: &Reader<'_>, role: Role, ready: &Ready) -> Option<A
         probe,
         passes: reader.at("passes").integer(1),
         failures: reader.at("failures").integer(3),
+        every: positive(&reader.at("every"), "2s"),
+        timeout: positive(&reader.at("timeout"), "2s"),
+    })
+}
+
+/// How often a resource is asked; `false` is never.
+pub(super) fn steady(reader: &Reader<'_>) -> Option<Steady> {
+    if reader.is_false() {
+        reader.flag(false);
+        return None;
+    }
+    Some(Steady {
+        passes: reader.at("passes").integer(1),
+        failures: reader.at("failures").integer(2),
         every: positive(&reader.at("every"), "2s"),
         timeout: positive(&reader.at("timeout"), "2s"),
     })

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::foreign::{self, Services};
 use super::sheet::{Reader, Sheet};
-use super::{Address, Backup, Resource, ResourceKind, merge};
+use super::{Address, Backup, Resource, ResourceKind, merge, probe};
 use crate::diagnostic::Diagnostic;
 use crate::manifest::keys;
 
@@ -61,6 +61,7 @@ fn resource(name: &str, reader: &Reader<'_>, services: Services<'_>) -> Resource
             Some("provider") => Backup::Provider,
             _ => Backup::Towpath,
         },
+        alive: probe::steady(&reader.at("alive")),
     };
     if !reader.at("direct_url").is_absent() && reader.at("url").is_absent() {
         let direct = reader.at("direct_url");

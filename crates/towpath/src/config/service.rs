@@ -7,6 +7,7 @@ use super::names::Names;
 use super::sheet::{Origin, Reader};
 use super::{Part, Restart, RestartPolicy, Role, Route, Service, Template};
 use super::{container, edge, probe};
+use super::{container, health, probe};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::manifest::form::SIGNALS;
 use crate::manifest::schedule::Schedule;
@@ -29,6 +30,7 @@ pub(super) fn read(reader: &Reader<'_>, names: &Names<'_>, lone: bool) -> Draft 
     inject(reader, names, &needs, &mut env);
     let secrets = secrets(reader, role, &env);
     let needs = implied(reader, needs, &env);
+    let optional = health::optional(reader, &needs);
     let (routes, route_spans) = routes(reader, role, lone);
     let ready = probe::ready(reader, role);
     let release = reader.at("release");
@@ -66,6 +68,8 @@ pub(super) fn read(reader: &Reader<'_>, names: &Names<'_>, lone: bool) -> Draft 
         alive: probe::alive(reader, role, &ready),
         ready,
         needs: needs.iter().map(|(name, _)| name.clone()).collect(),
+        optional,
+        critical: health::critical_key(&reader.at("critical")),
         env,
         secrets,
         replicas: reader.at("replicas").integer(1),

@@ -50,6 +50,12 @@ pub struct Config {
     pub order: Vec<String>,
     /// The resources, by name.
     pub resources: BTreeMap<String, Resource>,
+    /// Where the gateway says how the environment is.
+    #[serde(skip_serializing_if = "HealthPaths::is_none")]
+    pub health: HealthPaths,
+    /// Where the agent gives the metrics, beside its socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddr>,
     /// Declared load, when there is any.
     pub traffic: Option<Traffic>,
     /// What a rehearsal deploys, when it is declared.
@@ -170,6 +176,12 @@ pub struct Service {
     pub alive: Option<Alive>,
     /// Services and resources it needs, in the order given.
     pub needs: Vec<String>,
+    /// Those of them that it can do without for a while.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub optional: Vec<String>,
+    /// Whether the environment is unhealthy without it; `None` leaves it to who needs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub critical: Option<bool>,
     /// Environment variables, with references.
     pub env: BTreeMap<String, Template>,
     /// Secrets that it is given, by their own names.
@@ -374,6 +386,40 @@ pub struct Resource {
     /// Who backs it up.
     #[serde(skip_serializing_if = "Backup::is_ours")]
     pub backup: Backup,
+    /// How it is asked whether it answers; `None` never asks.
+    pub alive: Option<Steady>,
+}
+
+/// How often something is asked, and what its answers come to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Steady {
+    /// Answers in a row that make it healthy again.
+    pub passes: u32,
+    /// Failures in a row that make it unhealthy.
+    pub failures: u32,
+    /// Time between two asks.
+    #[serde(rename = "every_ms", serialize_with = "output::millis")]
+    pub every: Duration,
+    /// Time one ask may take.
+    #[serde(rename = "timeout_ms", serialize_with = "output::millis")]
+    pub timeout: Duration,
+}
+
+/// Paths that the gateway answers itself, on any host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct HealthPaths {
+    /// 200 as long as the gateway lives.
+    pub live: Option<String>,
+    /// How everything is, and 503 where something critical fails.
+    pub ready: Option<String>,
+    /// Whether the errors are shown there too.
+    pub errors: bool,
+}
+
+impl HealthPaths {
+    fn is_none(&self) -> bool {
+        self.live.is_none() && self.ready.is_none()
+    }
 }
 
 /// Where something is that is not ours. It holds no password: what is typed is committed.

@@ -66,6 +66,11 @@ pub static ROOT: Shape = Shape::Table(&keys(&[
     field("traffic", TRAFFIC, "the load of a rehearsal"),
     field("rehearse", REHEARSE, "what a rehearsal deploys"),
     field(
+        "health",
+        HEALTH,
+        "paths where the gateway says how the environment is",
+    ),
+    field(
         "environments",
         Shape::Map {
             names: Form::Name,
@@ -125,6 +130,34 @@ pub static ENVIRONMENT: Shape = Shape::Table(&keys(&[
     field("checks", Shape::Open, "what differs in the checks").later(),
     field("traffic", TRAFFIC, "what differs in the load"),
     field("rehearse", REHEARSE, "what differs in the rehearsal"),
+    field(
+        "health",
+        HEALTH,
+        "paths where the gateway says how the environment is",
+    ),
+    field(
+        "metrics",
+        text(Form::Listen),
+        "address where the agent gives the metrics",
+    ),
+]));
+
+const HEALTH: Shape = Shape::Table(&keys(&[
+    field(
+        "live",
+        text(Form::Route),
+        "answered with 200 as long as the gateway lives",
+    ),
+    field(
+        "ready",
+        text(Form::Route),
+        "answered with how everything is, and 503 where something critical fails",
+    ),
+    field(
+        "errors",
+        Shape::Bool,
+        "whether that answer holds the errors",
+    ),
 ]));
 
 const ACME: Shape = Shape::Table(&keys(&[
@@ -275,6 +308,16 @@ static SERVICE: Shape = Shape::Table(&Keys {
             "needs",
             list(&Shape::Text(Form::Name)),
             "services and resources that it needs",
+        ),
+        field(
+            "optional",
+            list(&Shape::Text(Form::Name)),
+            "of its needs, those that it can do without for a while",
+        ),
+        field(
+            "critical",
+            Shape::Bool,
+            "whether the environment is unhealthy without it",
         ),
         field("env", ENV, "environment variables"),
         field(
@@ -511,6 +554,30 @@ static RESOURCE: Shape = Shape::Table(&keys(&[
             later: &[],
         },
         "who backs it up, if not Towpath",
+    ),
+    field(
+        "alive",
+        Shape::FalseOr(&STEADY),
+        "how it is asked whether it answers",
+    ),
+]));
+
+static STEADY: Shape = Shape::Table(&keys(&[
+    field(
+        "passes",
+        counter(),
+        "answers in a row that make it healthy again",
+    ),
+    field(
+        "failures",
+        counter(),
+        "failures in a row that make it unhealthy",
+    ),
+    field("every", text(Form::Duration), "time between two asks"),
+    field(
+        "timeout",
+        text(Form::Duration),
+        "time that one ask may take",
     ),
 ]));
 

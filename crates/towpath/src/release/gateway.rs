@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
-use towpath_gateway::api::{Apply, Front, Mode, Resume, Retire, State, Table};
+use towpath_gateway::api::{Apply, Front, Mode, OwnPaths, Resume, Retire, State, Table};
 use towpath_gateway::control::Client;
 use towpath_gateway::{Options, Secure};
 use towpath_shim::protocol::{Policy, Restart, Stop};
@@ -319,6 +319,10 @@ pub(super) fn table_of(world: &World, version: &Version) -> Result<Table, Diagno
         trust: config.trust.clone(),
         edge: config.edge.map(|edge| edge.rules).unwrap_or_default(),
         maintenance,
+        own: OwnPaths {
+            live: config.health.live.clone(),
+            ready: config.health.ready.clone(),
+        },
     };
     if world.rehearsal {
         unruly(&mut table);

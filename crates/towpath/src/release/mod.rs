@@ -9,6 +9,7 @@
 //! reverse order of their intents, until the run has passed the first step with no way back, its
 //! *pivot*: from then on it is finished, and a step that fails is tried again.
 
+mod alive;
 mod back;
 mod baked;
 mod collect;
@@ -45,6 +46,7 @@ mod version;
 mod way;
 mod world;
 
+pub use alive::{Asking, Seen, ask, prepare as ask_of};
 pub use baked::carried;
 pub use collect::{Collected, Garbage, doom, garbage, of_no_release, remove};
 pub use drift::{Drift, declared, drift};

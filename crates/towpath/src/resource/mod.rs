@@ -3,6 +3,7 @@
 
 pub mod kept;
 pub mod postgres;
+pub mod reach;
 pub mod redis;
 pub mod sqlite;
 pub mod url;

@@ -1,5 +1,6 @@
 //! A PostgreSQL database: connections to one, and a server of ours as data.
 
+pub mod alive;
 pub mod binaries;
 pub mod cluster;
 mod connector;

@@ -1,5 +1,7 @@
 //! A Redis server of ours: a cache, which forgets everything when it ends.
 
+pub mod alive;
+
 use std::path::{Path, PathBuf};
 
 use super::kept::Kept;

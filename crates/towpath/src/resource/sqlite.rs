@@ -48,6 +48,48 @@ impl Place {
     }
 }
 
+/// Longest wait for whoever writes; he is answer enough.
+const BUSY: Duration = Duration::from_millis(200);
+
+impl Place {
+    /// Whether the file is there and is read as a database. It is not made, and nothing is written. Blocking.
+    ///
+    /// # Errors
+    /// What is wrong with it; `None` where it is not there.
+    pub fn alive(&self) -> Result<(), Option<String>> {
+        let data = self.data.canonicalize();
+        let path = data.unwrap_or_else(|_| self.data.clone()).join(&self.below);
+        match std::fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(None),
+            Err(error) => return Err(Some(format!("{}: {error}", path.display()))),
+            // To open a pipe is to wait for its other end.
+            Ok(found) if !found.is_file() => {
+                return Err(Some(format!("{} is not a file", path.display())));
+            }
+            Ok(_) => {}
+        }
+        match read_schema(&path) {
+            Err(rusqlite::Error::SqliteFailure(code, _)) if is_busy(code.code) => Ok(()),
+            Err(error) => Err(Some(format!("{}: {error}", path.display()))),
+            Ok(_) => Ok(()),
+        }
+    }
+}
+
+fn is_busy(code: rusqlite::ErrorCode) -> bool {
+    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+    matches!(code, DatabaseBusy | DatabaseLocked)
+}
+
+fn read_schema(path: &Path) -> rusqlite::Result<i64> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let db = Connection::open_with_flags(path, flags)?;
+    db.busy_timeout(BUSY)?;
+    db.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))
+}
+
 /// Opens the database beside the running application. Such a connection never checkpoints: two
 /// processes that do can corrupt the file with the versions of SQLite that applications bring.
 ///

@@ -6,20 +6,29 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use towpath_shim::protocol::Status;
+use towpath_shim::protocol::{State, Status};
 
 use super::{Process, Supervisor, probe};
 use crate::id::InstanceId;
 
 const LOOK: Duration = Duration::from_millis(250);
 
+/// How long one without a probe has to run, after it was started anew, until it is taken to be well.
+const STAYS: Duration = Duration::from_secs(1);
+
 /// How an instance is.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Health {
     /// What its shim says; `None` while there is none.
     pub status: Option<Status>,
-    /// Whether the steady probe passes; `None` when there is none, or before its first answer.
+    /// Whether there is a steady probe.
+    #[serde(default)]
+    pub is_asked: bool,
+    /// Whether the steady probe passes; `None` when there is none, or it has not passed since the last start.
     pub healthy: Option<bool>,
+    /// Whether it has been started anew, and where it has no steady probe only just.
+    #[serde(default)]
+    pub is_anew: bool,
     /// What the steady probe was answered last time it failed.
     pub error: Option<String>,
     /// It was started again as often as it may be, and is given up.
@@ -28,6 +37,20 @@ pub struct Health {
     pub shims: u32,
     /// Port, when it serves one.
     pub port: Option<u16>,
+}
+
+impl Health {
+    /// How often it was started after the first time, by its shim or with it.
+    #[must_use]
+    pub fn starts(&self) -> u32 {
+        self.status.as_ref().map_or(0, |status| status.restarts) + self.shims
+    }
+
+    /// Whether it was started anew, and has not answered since.
+    #[must_use]
+    pub fn is_coming(&self) -> bool {
+        self.is_anew && self.healthy.is_none()
+    }
 }
 
 pub(super) struct Tended {
@@ -60,6 +83,7 @@ impl Supervisor {
         let id = process.id.clone();
         let health = Arc::new(Mutex::new(Health {
             port: process.port,
+            is_asked: process.alive.is_some(),
             ..Health::default()
         }));
         let task = tokio::spawn(care(Arc::downgrade(self), process, health.clone()));
@@ -78,6 +102,33 @@ struct Row {
     passes: u32,
     failures: u32,
     asked: Option<Instant>,
+    /// When it was asked first.
+    begun: Option<Instant>,
+    /// Whose they are: process id, and when it was started.
+    of: Option<(u32, u64)>,
+    /// When that was seen first.
+    turned: Option<Instant>,
+}
+
+impl Row {
+    /// What one process has answered says nothing of the next one.
+    fn turn(&mut self, status: Option<&Status>, health: &Mutex<Health>) {
+        let Some(State::Running { pid, since_ms }) = status.map(|status| &status.state) else {
+            return;
+        };
+        let now = Some((*pid, *since_ms));
+        let before = std::mem::replace(&mut self.of, now);
+        if before.is_some() && before != now {
+            *self = Row {
+                of: now,
+                turned: Some(Instant::now()),
+                ..Row::default()
+            };
+            update(health, |health| {
+                (health.healthy, health.error, health.is_anew) = (None, None, true);
+            });
+        }
+    }
 }
 
 async fn care(supervisor: Weak<Supervisor>, process: Process, health: Arc<Mutex<Health>>) {
@@ -92,8 +143,8 @@ async fn care(supervisor: Weak<Supervisor>, process: Process, health: Arc<Mutex<
         let status = supervisor.status(&process.id).await;
         if status.is_none() {
             revive(&supervisor, &process, &health).await;
-            row = Row::default();
         }
+        row.turn(status.as_ref(), &health);
         update(&health, |health| {
             health.status = status.clone().or(health.status.take())
         });
@@ -125,10 +176,21 @@ async fn steady(
     health: &Mutex<Health>,
     row: &mut Row,
 ) {
-    let Some(alive) = &process.alive else { return };
-    if row.asked.is_some_and(|asked| asked.elapsed() < alive.every) {
+    let Some(alive) = &process.alive else {
+        if row.turned.is_some_and(|turned| turned.elapsed() >= STAYS) {
+            update(health, |health| health.is_anew = false);
+        }
+        return;
+    };
+    let (is_coming, is_known) = {
+        let health = health.lock().unwrap_or_else(PoisonError::into_inner);
+        (health.is_coming(), health.healthy.is_some())
+    };
+    // Until it has answered once it is asked at every look.
+    if is_known && row.asked.is_some_and(|asked| asked.elapsed() < alive.every) {
         return;
     }
+    let begun = *row.begun.get_or_insert_with(Instant::now);
     row.asked = Some(Instant::now());
     let asked = probe::ask(
         &alive.probe,
@@ -140,24 +202,19 @@ async fn steady(
     .await;
     match asked.answer {
         Ok(()) => {
-            *row = Row {
-                passes: row.passes + 1,
-                failures: 0,
-                asked: row.asked,
-            }
+            (row.passes, row.failures) = (row.passes + 1, 0);
         }
         Err(_) => {
-            *row = Row {
-                passes: 0,
-                failures: row.failures + 1,
-                asked: row.asked,
-            }
+            (row.passes, row.failures) = (0, row.failures + 1);
         }
     }
+    // One that has never answered has the time to that it would have later on; one that comes again is waited for.
+    let is_late = begun.elapsed() >= alive.every * alive.failures;
+    let counts = is_known || (is_late && !is_coming);
     update(health, |health| {
         if row.passes >= alive.passes {
             (health.healthy, health.error) = (Some(true), None);
-        } else if row.failures >= alive.failures {
+        } else if row.failures >= alive.failures && counts {
             health.healthy = Some(false);
         }
         if let Err(answer) = asked.answer {

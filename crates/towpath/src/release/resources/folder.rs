@@ -4,7 +4,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{Access, AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use towpath_shim::protocol::User;
 
@@ -53,6 +53,44 @@ fn make(state: &Path, name: &str, user: Option<User>) -> std::io::Result<()> {
 /// From the file system, also for what is no folder.
 pub(in crate::release) fn open(state: &Path, name: &str) -> std::io::Result<OwnedFd> {
     open_below(&open_data(state)?, name)
+}
+
+/// Whether the folder of the resource `name` is there, and takes files of `user`'s. What is written for it has no name,
+/// and is gone with its descriptor. Blocking.
+pub(in crate::release) fn alive(
+    state: &Path,
+    name: &str,
+    user: Option<User>,
+) -> Result<(), String> {
+    let path = path(state, name);
+    let wrong = |why: &str| format!("{}: {why}", path.display());
+    let io = |error: std::io::Error| wrong(&error.to_string());
+    let folder = open(state, name).map_err(io)?;
+    let found = rustix::fs::fstat(&folder).map_err(|error| io(error.into()))?;
+    let is_anybodys = found.st_mode & 0o003 == 0o003;
+    let is_theirs =
+        user.is_none_or(|user| found.st_uid == user.uid && found.st_mode & 0o300 == 0o300);
+    if !is_theirs && !is_anybodys {
+        return Err(wrong("services may not write there"));
+    }
+    match write_nameless(&folder) {
+        // The file system knows no such files.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOSYS) => rustix::fs::accessat(
+            &folder,
+            ".",
+            Access::WRITE_OK | Access::EXEC_OK,
+            AtFlags::empty(),
+        )
+        .map_err(|error| io(error.into())),
+        written => written.map_err(|error| io(error.into())),
+    }
+}
+
+fn write_nameless(folder: &OwnedFd) -> rustix::io::Result<()> {
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(folder, ".", flags, Mode::RUSR | Mode::WUSR)?;
+    // A full disk has room for a name, and for no block.
+    rustix::io::write(&file, &[0; 4096]).map(drop)
 }
 
 /// The way there is the agent's own.
@@ -108,6 +146,24 @@ fn trouble(state: &Path, name: &str, error: &std::io::Error) -> Diagnostic {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_is_alive_where_files_can_be_made_in_it() {
+        let state = std::env::temp_dir().join(format!("tow-alive-{}", std::process::id()));
+        std::fs::create_dir_all(state.join("data")).unwrap();
+        let missing = alive(&state, "files", None).unwrap_err();
+        assert!(missing.contains("No such file"), "{missing}");
+        make(&state, "files", None).unwrap();
+        assert_eq!(alive(&state, "files", None), Ok(()));
+        assert_eq!(std::fs::read_dir(path(&state, "files")).unwrap().count(), 0);
+        let other = User {
+            uid: 4242,
+            gid: 4242,
+        };
+        let refused = alive(&state, "files", Some(other)).unwrap_err();
+        assert!(refused.contains("may not write"), "{refused}");
+        std::fs::remove_dir_all(&state).unwrap();
+    }
 
     #[test]
     fn a_link_is_no_folder_and_nothing_is_made_behind_it() {
