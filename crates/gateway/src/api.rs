@@ -12,6 +12,7 @@
 //! | `POST /v1/certificates` | | [`Certificates`], after the folder was read again |
 //! | `PUT /v1/readiness` | [`Readiness`] | nothing |
 //! | `POST /v1/retire` | [`Retire`] | [`Drained`]; the process ends afterwards |
+//! | `GET /v1/counts` | | [`Counts`] |
 //! | `GET /metrics` | | Prometheus text |
 
 mod edge;
@@ -111,7 +112,8 @@ pub struct Route {
     /// Host name without port, any when absent.
     #[serde(default)]
     pub host: Option<String>,
-    /// Path prefix, matched at segment boundaries; also the `route` label of the metrics.
+    /// Path prefix, matched at segment boundaries; also the `route` label of the metrics, beside `service`: the name of
+    /// the pool, up to an `@`.
     pub path: String,
     /// Whether the prefix is taken off before forwarding.
     #[serde(default)]
@@ -309,6 +311,26 @@ pub struct CertificateState {
     pub not_after: Option<i64>,
     /// What is wrong, in words.
     pub problem: Option<String>,
+}
+
+/// What the requests since the start come to, by service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Upper bounds of the buckets, seconds.
+    pub bounds: Vec<f64>,
+    /// By service: the name of its pool, up to an `@`.
+    pub services: BTreeMap<String, Count>,
+}
+
+/// The requests of one service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// Answered.
+    pub requests: u64,
+    /// Answered with 500 or more.
+    pub errors: u64,
+    /// By how long they took: up to each bound, and longer than the one before. Those that are in none took longer.
+    pub buckets: Vec<u64>,
 }
 
 /// Everything an agent may want to know.

@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::api::{
-    Apply, Certificates, Challenges, Conflict, Drain, Drained, Held, Hold, Readiness, Renew,
-    Resume, Retire, State,
+    Apply, Certificates, Challenges, Conflict, Counts, Drain, Drained, Held, Hold, Readiness,
+    Renew, Resume, Retire, State,
 };
 
 /// Why a gateway did not do what it was asked.
@@ -107,6 +107,14 @@ impl Client {
     /// `Conflict` when the token is not the holder's any more, or is missing while somebody holds.
     pub async fn resume(&self, resume: &Resume) -> Result<State, Error> {
         self.ask(Method::POST, "/v1/resume", resume).await
+    }
+
+    /// What the requests since the start come to.
+    ///
+    /// # Errors
+    /// [`Error`], as all calls.
+    pub async fn counts(&self) -> Result<Counts, Error> {
+        self.ask(Method::GET, "/v1/counts", &()).await
     }
 
     /// Replace what is said about what stands behind the gateway.

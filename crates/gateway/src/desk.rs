@@ -126,7 +126,7 @@ async fn answer(request: Request<Incoming>, keeper: &Rc<Keeper>, life: &Rc<Life>
 
 fn method_of(path: &str) -> Option<Method> {
     match path {
-        "/v1/state" | "/metrics" => Some(Method::GET),
+        "/v1/state" | "/v1/counts" | "/metrics" => Some(Method::GET),
         "/v1/table" | "/v1/challenges" | "/v1/readiness" => Some(Method::PUT),
         "/v1/certificates" | "/v1/drain" | "/v1/hold" | "/v1/renew" | "/v1/resume"
         | "/v1/retire" => Some(Method::POST),
@@ -143,6 +143,7 @@ async fn act(
     let body = request.into_body();
     Ok(match path {
         "/v1/state" => ok(&keeper.state()),
+        "/v1/counts" => ok(&keeper.counts()),
         "/v1/table" => ok(&keeper.apply(read(body).await?)?),
         "/v1/drain" => ok(&keeper.drain(read(body).await?).await),
         "/v1/hold" => ok(&keeper.hold(read(body).await?).await?),

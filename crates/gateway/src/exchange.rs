@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::body::{Outgoing, Source};
 use crate::edge::Look;
 use crate::front::Front;
-use crate::metrics::{Failure, Metrics};
+use crate::metrics::{Failure, Label, Metrics};
 use crate::pool::{Pool, Upstream};
 use crate::request::idempotent;
 use crate::target::{Load, Target, pick};
@@ -42,7 +42,7 @@ pub(crate) struct Line {
 /// Counts one request when it is over.
 pub(crate) struct Meter {
     metrics: Arc<Metrics>,
-    route: Option<Arc<str>>,
+    label: Option<Arc<Label>>,
     method: Method,
     started: Instant,
     status: u16,
@@ -53,15 +53,15 @@ impl Meter {
         // Until a status is sent the client may leave, which nginx has given a number.
         Self {
             metrics: Arc::clone(metrics),
-            route: None,
+            label: None,
             method,
             started: Instant::now(),
             status: 499,
         }
     }
 
-    pub(crate) fn set_route(&mut self, route: &Arc<str>) {
-        self.route = Some(Arc::clone(route));
+    pub(crate) fn set_label(&mut self, label: &Arc<Label>) {
+        self.label = Some(Arc::clone(label));
     }
 
     pub(crate) fn set_status(&mut self, status: u16) {
@@ -71,12 +71,12 @@ impl Meter {
 
 impl Drop for Meter {
     fn drop(&mut self) {
-        let route = self.route.take().unwrap_or_else(|| Arc::from("none"));
+        let label = self.label.take().unwrap_or_else(|| Label::own("none"));
         if self.status == 499 {
             self.metrics.failed(Failure::ClientLeft);
         }
         self.metrics
-            .answered(&route, &self.method, self.status, self.started.elapsed());
+            .answered(&label, &self.method, self.status, self.started.elapsed());
     }
 }
 
@@ -133,7 +133,7 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     pub(crate) fn new(line: &Rc<Line>, mut admitted: Admitted, mut meter: Meter) -> Self {
-        meter.set_route(&admitted.table().routes[admitted.route].label);
+        meter.set_label(&admitted.table().routes[admitted.route].label);
         let closing = admitted.closing.take();
         Self {
             line: Rc::clone(line),
@@ -174,6 +174,13 @@ impl Exchange {
     pub(crate) fn pool_name(&self) -> &str {
         let table = self.admitted.table();
         &table.pools[table.routes[self.admitted.route].pool].name
+    }
+
+    /// The name of the service that serves it.
+    pub(crate) fn service(&self) -> &str {
+        &self.admitted.table().routes[self.admitted.route]
+            .label
+            .service
     }
 
     /// Send the request and wait for the head of the response.

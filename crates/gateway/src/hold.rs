@@ -12,8 +12,8 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::api::{
-    self, Apply, Certificates, Challenges, Conflict, Drain, Drained, Held, Hold, InFlight, Mode,
-    OnExpiry, Readiness, Renew, Resume, State,
+    self, Apply, Certificates, Challenges, Conflict, Counts, Drain, Drained, Held, Hold, InFlight,
+    Mode, OnExpiry, Readiness, Renew, Resume, State,
 };
 use crate::flight::{Flight, Kind};
 use crate::front::Front;
@@ -169,6 +169,10 @@ impl Keeper {
             Gate::Closed => Mode::Closed,
             _ => Mode::Open,
         }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        metrics::counts(&self.metrics)
     }
 
     pub(crate) fn metrics(&self) -> String {

@@ -1,11 +1,13 @@
 //! Counters a thread, merged when read, as Prometheus text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::Method;
+
+use crate::api::{Count, Counts};
 
 /// Upper bounds of the duration buckets, seconds.
 const BOUNDS: [f64; 13] = [
@@ -56,9 +58,33 @@ impl Failure {
     }
 }
 
+/// Whose a request is: the service and the template of its route, never its path. There are as many as a table has
+/// routes, and two: a client must not be able to make more.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Label {
+    pub(crate) service: String,
+    pub(crate) route: String,
+}
+
+impl Label {
+    /// Of a route; what follows an `@` in a pool's name tells generations of the same service apart.
+    pub(crate) fn new(pool: &str, route: &str) -> Arc<Label> {
+        let service = pool.split('@').next().unwrap_or_default();
+        Arc::new(Label {
+            service: service.to_owned(),
+            route: route.to_owned(),
+        })
+    }
+
+    /// Of what this process answers itself.
+    pub(crate) fn own(route: &str) -> Arc<Label> {
+        Label::new("gateway", route)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
-    route: Arc<str>,
+    label: Arc<Label>,
     method: &'static str,
     status: u16,
 }
@@ -84,7 +110,7 @@ impl Series {
 struct Book {
     series: BTreeMap<Key, Series>,
     failures: BTreeMap<Failure, u64>,
-    websockets: u64,
+    websockets: BTreeMap<String, u64>,
     answered: u64,
 }
 
@@ -94,13 +120,24 @@ pub(crate) struct Metrics(Mutex<Book>);
 
 impl Metrics {
     /// A request was answered: its status is the one sent, 499 when the client left before.
-    pub(crate) fn answered(&self, route: &Arc<str>, method: &Method, status: u16, took: Duration) {
+    pub(crate) fn answered(
+        &self,
+        label: &Arc<Label>,
+        method: &Method,
+        status: u16,
+        took: Duration,
+    ) {
         let seconds = took.as_secs_f64();
         let mut book = self.book();
         let key = Key {
-            route: Arc::clone(route),
+            label: Arc::clone(label),
             method: method_label(method),
-            status,
+            // An instance may say any number.
+            status: if (100..600).contains(&status) {
+                status
+            } else {
+                0
+            },
         };
         let series = book.series.entry(key).or_default();
         if let Some(bucket) = BOUNDS.iter().position(|bound| seconds <= *bound) {
@@ -115,12 +152,18 @@ impl Metrics {
         *self.book().failures.entry(reason).or_default() += 1;
     }
 
-    pub(crate) fn websocket_opened(&self) {
-        self.book().websockets += 1;
+    pub(crate) fn websocket_opened(&self, service: &str) {
+        *self
+            .book()
+            .websockets
+            .entry(service.to_owned())
+            .or_default() += 1;
     }
 
-    pub(crate) fn websocket_closed(&self) {
-        self.book().websockets -= 1;
+    pub(crate) fn websocket_closed(&self, service: &str) {
+        if let Some(count) = self.book().websockets.get_mut(service) {
+            *count -= 1;
+        }
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -131,6 +174,35 @@ impl Metrics {
 /// Requests answered by all threads.
 pub(crate) fn answered(threads: &[Arc<Metrics>]) -> u64 {
     threads.iter().map(|metrics| metrics.book().answered).sum()
+}
+
+/// What the counters of each service come to; what this process answered itself is not among it.
+pub(crate) fn counts(threads: &[Arc<Metrics>]) -> Counts {
+    let mut counts = Counts {
+        bounds: BOUNDS.to_vec(),
+        services: BTreeMap::new(),
+    };
+    for (key, series) in merge(threads).series {
+        if key.label.service == "gateway" {
+            continue;
+        }
+        let of = counts.services.entry(key.label.service.clone());
+        let of = of.or_insert_with(|| Count {
+            requests: 0,
+            errors: 0,
+            buckets: vec![0; BOUNDS.len()],
+        });
+        of.requests += series.count;
+        of.errors += if key.status >= 500 || key.status == 0 {
+            series.count
+        } else {
+            0
+        };
+        for (mine, more) in of.buckets.iter_mut().zip(series.buckets) {
+            *mine += more;
+        }
+    }
+    counts
 }
 
 /// All threads' counters as Prometheus text.
@@ -152,7 +224,9 @@ fn merge(threads: &[Arc<Metrics>]) -> Book {
         for (reason, count) in &book.failures {
             *all.failures.entry(*reason).or_default() += count;
         }
-        all.websockets += book.websockets;
+        for (service, count) in &book.websockets {
+            *all.websockets.entry(service.clone()).or_default() += count;
+        }
     }
     all
 }
@@ -175,7 +249,18 @@ fn write_all(text: &mut String, book: &Book) -> std::fmt::Result {
         write_histogram(text, &labels(key), series)?;
     }
     text.push_str("# HELP websocket_connections_active WebSockets open now.\n# TYPE websocket_connections_active gauge\n");
-    writeln!(text, "websocket_connections_active {}", book.websockets)?;
+    let seen = book.series.keys().map(|key| key.label.service.as_str());
+    let services: BTreeSet<&str> = seen
+        .chain(book.websockets.keys().map(String::as_str))
+        .collect();
+    for service in services {
+        let count = book.websockets.get(service).copied().unwrap_or_default();
+        let service = escaped(service);
+        writeln!(
+            text,
+            "websocket_connections_active{{service=\"{service}\"}} {count}"
+        )?;
+    }
     text.push_str(
         "# HELP gateway_failures_total Requests the gateway refused, failed or cut, by reason.\n",
     );
@@ -217,11 +302,19 @@ fn write_histogram(text: &mut String, labels: &str, series: &Series) -> std::fmt
 }
 
 fn labels(key: &Key) -> String {
-    let route = key.route.replace('\\', "\\\\").replace('"', "\\\"");
+    let (service, route) = (escaped(&key.label.service), escaped(&key.label.route));
+    let status = match key.status {
+        0 => "other".to_owned(),
+        status => status.to_string(),
+    };
     format!(
-        "method=\"{}\",route=\"{route}\",status_code=\"{}\"",
-        key.method, key.status
+        "service=\"{service}\",method=\"{}\",route=\"{route}\",status_code=\"{status}\"",
+        key.method
     )
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"")
 }
 
 /// The usual methods by name, anything else as one label: a client must not be able to make series.

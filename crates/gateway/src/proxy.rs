@@ -315,7 +315,7 @@ fn own(mut meter: Meter, status: StatusCode, text: &str) -> Response<Reply> {
 
 /// Asked of the gateway itself.
 fn about_itself(mut meter: Meter, answer: readiness::Answer) -> Response<Reply> {
-    meter.set_route(&answer.route);
+    meter.set_label(&answer.label);
     let mut response = own(meter, answer.status, "");
     *response.body_mut() = Reply::Text(answer.body);
     let headers = response.headers_mut();

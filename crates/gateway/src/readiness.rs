@@ -11,6 +11,7 @@ use hyper::{Method, StatusCode};
 
 use crate::api::{Readiness, Word};
 use crate::front::Front;
+use crate::metrics::Label;
 use crate::table::Table;
 
 const LIVES: &[u8] = b"{\"status\":\"healthy\"}";
@@ -52,11 +53,11 @@ fn answer_of(word: Word) -> (StatusCode, Bytes) {
     (status, Bytes::from(word.json))
 }
 
-/// An answer, and the path as the label of the counters.
+/// An answer, and what it is counted under.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) body: Bytes,
-    pub(crate) route: Arc<str>,
+    pub(crate) label: Arc<Label>,
 }
 
 /// The answer to a request at one of the gateway's own paths; none for all others.
@@ -78,7 +79,7 @@ pub(crate) fn answer(parts: &Parts, table: &Table, front: &Front) -> Option<Answ
     Some(Answer {
         status,
         body,
-        route: Arc::from(path),
+        label: Label::own(path),
     })
 }
 

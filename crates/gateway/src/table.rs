@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::api;
 use crate::edge::{self, Edge, Limiter};
+use crate::metrics::Label;
 use crate::target::Target;
 use crate::trust::Network;
 
@@ -46,7 +47,7 @@ pub(crate) struct Route {
     pub(crate) unlimited: bool,
     pub(crate) cache: Option<api::Cache>,
     pub(crate) pool: usize,
-    pub(crate) label: Arc<str>,
+    pub(crate) label: Arc<Label>,
 }
 
 /// A pool made ready.
@@ -135,6 +136,8 @@ impl Route {
                 .unwrap_or_default(),
             label: Arc::from(route.path.as_str()),
         })
+            label: Label::new(&route.pool, &route.path),
+        }
     }
 
     fn matches(&self, host: &str, path: &str) -> bool {

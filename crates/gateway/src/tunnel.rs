@@ -23,25 +23,25 @@ const LINGER: Duration = Duration::from_secs(1);
 const BUFFER: usize = 16 * 1024;
 
 /// Counts an open WebSocket.
-struct Open(Arc<Metrics>);
+struct Open(Arc<Metrics>, String);
 
 impl Open {
-    fn new(metrics: &Arc<Metrics>) -> Self {
-        metrics.websocket_opened();
-        Self(Arc::clone(metrics))
+    fn new(metrics: &Arc<Metrics>, service: &str) -> Self {
+        metrics.websocket_opened(service);
+        Self(Arc::clone(metrics), service.to_owned())
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.websocket_closed();
+        self.0.websocket_closed(&self.1);
     }
 }
 
 /// Carry bytes until one side ends, or the exchange's stream is to close.
 pub(crate) async fn run(client: Upgraded, instance: Upgraded, mut exchange: Exchange) {
     let metrics = Arc::clone(exchange.metrics());
-    let open = Open::new(&metrics);
+    let open = Open::new(&metrics, exchange.service());
     let (mut from_client, mut to_client) = tokio::io::split(TokioIo::new(client));
     let (mut from_instance, mut to_instance) = tokio::io::split(TokioIo::new(instance));
     let mut frames = Frames::default();

@@ -112,6 +112,8 @@ pub enum Command {
     Status(commands::Status),
     /// Answer every request with a page that says so, or serve again.
     Maintenance(commands::Maintenance),
+    /// Print what is counted of requests, connections and health, as Prometheus reads it.
+    Metrics(commands::Metrics),
     /// Apply, look at and write migrations.
     Migrate(commands::Migrate),
     /// Remove builds, artifacts and backups that no way back needs.
@@ -611,6 +613,13 @@ pub mod commands {
     pub struct Releases {
         #[command(flatten)]
         pub here: Here,
+    }
+
+    #[derive(Args)]
+    pub struct Metrics {
+        /// Environment.
+        #[arg(short, long = "env", value_name = "ENV", default_value = "local")]
+        pub environment: String,
     }
 
     #[derive(Args)]

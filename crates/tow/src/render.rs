@@ -1,7 +1,8 @@
 //! Tables and sentences.
 
 use towpath::agent::api::{
-    CertificateStatus, Component, InstanceStatus, JobStatus, ReleaseStatus, Status, Word,
+    CertificateStatus, Component, InstanceStatus, JobStatus, ReleaseStatus, Status, TrafficStatus,
+    Word,
 };
 use towpath::manifest::{LOCAL, Manifest};
 use towpath::release::Phase;
@@ -186,11 +187,30 @@ fn services(status: &Status) -> Vec<String> {
             Some(component) => ill(component),
             None => error.unwrap_or_default(),
         };
+        let traffic = status.traffic.get(name).map(traffic);
+        let more: Vec<String> = [Some(more), traffic].into_iter().flatten().collect();
+        let more = more.iter().filter(|part| !part.is_empty());
+        let more = more.map(String::as_str).collect::<Vec<_>>().join("   ");
         format!("  {name}  {ready}/{} ready   {more}", all.len())
             .trim_end()
             .to_owned()
     };
     names.into_iter().map(of).collect()
+}
+
+/// The last minute: `12.5 requests/s, 0 errors/s, p50 3 ms, p95 12 ms`.
+fn traffic(one: &TrafficStatus) -> String {
+    let rate = |number: f64| match number {
+        0.0 => "0".to_owned(),
+        _ => format!("{number:.1}"),
+    };
+    format!(
+        "{} requests/s, {} errors/s, p50 {:.0} ms, p95 {:.0} ms",
+        rate(one.requests_per_second),
+        rate(one.errors_per_second),
+        one.p50_ms.ceil(),
+        one.p95_ms.ceil()
+    )
 }
 
 /// Resources, and the gateway where something is the matter with it.

@@ -238,11 +238,11 @@ async fn metrics_name_the_route_and_never_the_path() {
     conn.ask("BREW", "/pot", "", b"").await.unwrap();
     let text = gateway.control().metrics().await.unwrap();
     let wanted = [
-        "http_requests_total{method=\"GET\",route=\"/\",status_code=\"200\"} 2\n",
-        "http_requests_total{method=\"OTHER\",route=\"/\",status_code=\"200\"} 1\n",
-        "http_request_duration_seconds_bucket{method=\"GET\",route=\"/\",status_code=\"200\",le=\"+Inf\"} 2\n",
-        "http_request_duration_seconds_count{method=\"GET\",route=\"/\",status_code=\"200\"} 2\n",
-        "websocket_connections_active 0\n",
+        "http_requests_total{service=\"app\",method=\"GET\",route=\"/\",status_code=\"200\"} 2\n",
+        "http_requests_total{service=\"app\",method=\"OTHER\",route=\"/\",status_code=\"200\"} 1\n",
+        "http_request_duration_seconds_bucket{service=\"app\",method=\"GET\",route=\"/\",status_code=\"200\",le=\"+Inf\"} 2\n",
+        "http_request_duration_seconds_count{service=\"app\",method=\"GET\",route=\"/\",status_code=\"200\"} 2\n",
+        "websocket_connections_active{service=\"app\"} 0\n",
     ];
     for line in wanted {
         assert!(text.contains(line), "{line} is not in {text}");

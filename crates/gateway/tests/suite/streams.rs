@@ -70,7 +70,7 @@ async fn a_websocket_echoes_and_a_drain_closes_it_with_1012() {
             .metrics()
             .await
             .unwrap()
-            .contains("websocket_connections_active 1\n")
+            .contains("websocket_connections_active{service=\"app\"} 1\n")
     );
     let drained = gateway
         .control()
@@ -88,7 +88,7 @@ async fn a_websocket_echoes_and_a_drain_closes_it_with_1012() {
             .metrics()
             .await
             .unwrap()
-            .contains("websocket_connections_active 0\n")
+            .contains("websocket_connections_active{service=\"app\"} 0\n")
     );
 }
 

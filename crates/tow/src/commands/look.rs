@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use towpath::agent::api::{LogLine, ReleaseStatus, Status as EnvironmentStatus, Trouble};
+use towpath::agent::api::{
+    LogLine, MetricsText, ReleaseStatus, Status as EnvironmentStatus, Trouble,
+};
 use towpath::agent::{Client, ClientError};
 use towpath::config;
 use towpath::id::InstanceId;
 use towpath::manifest::Manifest;
 
 use super::Ending;
-use crate::cli::commands::{Logs, Ps, Releases, Status};
+use crate::cli::commands::{Logs, Metrics, Ps, Releases, Status};
 use crate::cli::{Cli, Here};
 use crate::place::{App, Place};
 use crate::{connect, out, render};
@@ -56,6 +58,7 @@ fn absent(cli: &Cli, here: &Here) -> Result<EnvironmentStatus, Trouble> {
         warm: None,
         run: None,
         health: None,
+        traffic: BTreeMap::new(),
         instances: Vec::new(),
         gateway: None,
         certificates: Vec::new(),
@@ -92,6 +95,23 @@ pub async fn tell_status(client: &Client) -> Result<(), Trouble> {
         .map_err(ClientError::into_trouble)?;
     out::say(render::status(&status));
     Ok(())
+}
+
+/// `tow metrics`.
+pub async fn metrics(cli: &Cli, arguments: &Metrics) -> Ending {
+    let here = Here {
+        environment: arguments.environment.clone(),
+        json: false,
+    };
+    let Some(client) = client(cli, &here).await? else {
+        return Ok(0);
+    };
+    let metrics: MetricsText = client
+        .get("/v1/metrics")
+        .await
+        .map_err(ClientError::into_trouble)?;
+    out::say(metrics.text.trim_end());
+    Ok(0)
 }
 
 /// `tow ps`.

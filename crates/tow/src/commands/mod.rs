@@ -83,6 +83,7 @@ async fn dispatch(cli: &Cli) -> Ending {
         Command::Ps(arguments) => look::ps(cli, arguments).await,
         Command::Logs(arguments) => look::logs(cli, arguments).await,
         Command::Status(arguments) => look::status(cli, arguments).await,
+        Command::Metrics(arguments) => look::metrics(cli, arguments).await,
         Command::Releases(arguments) => look::releases(cli, arguments).await,
         Command::Deploy(arguments) => deploy::deploy(cli, arguments).await,
         Command::Promote(arguments) => deploy::promote(cli, arguments).await,

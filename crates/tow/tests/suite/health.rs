@@ -223,7 +223,10 @@ fn files_that_are_gone_or_torn_are_named_and_the_rest_serves() {
 
 #[test]
 fn services_that_die_or_hang_are_named_and_the_rest_serves() {
-    let fixture = Fixture::with(&manifest("sqlite", ""));
+    let metrics = unused();
+    let given = format!("[environments.staging]\nmetrics = \"{metrics}\"");
+    let text = manifest("sqlite", "").replace("[environments.staging]", &given);
+    let fixture = Fixture::with(&text);
     fixture.tow(&["deploy", "-e", STAGING]).expect(0);
     let listen = fixture.listen(STAGING);
     recovers(&fixture);
@@ -267,6 +270,7 @@ fn services_that_die_or_hang_are_named_and_the_rest_serves() {
     recovers(&fixture);
     let report = traffic.stop();
     assert_eq!(report.requests.failed, 0, "{report:?}");
+    counted(&fixture, &metrics, report.requests.total);
 
     let web = pid(&fixture, "web");
     signal(web, Signal::STOP);
@@ -294,6 +298,62 @@ fn services_that_die_or_hang_are_named_and_the_rest_serves() {
     fixture.down(STAGING);
 }
 
+/// An address that nobody listens on.
+fn unused() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+/// The numbers of the lines that begin with `name` and hold all of `parts`.
+fn numbers(text: &str, name: &str, parts: &[&str]) -> Vec<f64> {
+    let is_named = |line: &&str| line.starts_with(&format!("{name}{{"));
+    let lines = text.lines().filter(is_named);
+    let lines = lines.filter(|line| parts.iter().all(|part| line.contains(part)));
+    lines
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse().ok())
+        .collect()
+}
+
+/// Whether the metrics hold all that was asked: by the command, at the address, and in a few numbers.
+fn counted(fixture: &Fixture, address: &str, requests: u64) {
+    let text = fixture.tow(&["metrics", "-e", STAGING]).expect(0).out;
+    let web = "service=\"web\"";
+    let all: f64 = numbers(&text, "http_requests_total", &[web]).iter().sum();
+    assert!(all >= requests as f64, "{all} of {requests}: {text}");
+    let took = numbers(&text, "http_request_duration_seconds_count", &[web]);
+    assert_eq!(took.iter().sum::<f64>(), all);
+    let failed = numbers(&text, "http_requests_total", &[web, "status_code=\"5"]);
+    assert_eq!(failed.iter().sum::<f64>(), 0.0, "{text}");
+    assert!(!text.contains("/write/"), "a path is a label: {text}");
+    assert_eq!(
+        numbers(&text, "websocket_connections_active", &[web]),
+        [0.0]
+    );
+    let ai = numbers(&text, "tow_component_restarts_total", &["component=\"ai\""]);
+    assert_eq!(ai, [1.0], "{text}");
+    let whole = numbers(
+        &text,
+        "tow_component_health",
+        &["component=\"environment\""],
+    );
+    assert_eq!(whole, [1.0], "{text}");
+    let (status, there) = asked(address, "GET", "/metrics");
+    let found: f64 = numbers(&there, "http_requests_total", &[web]).iter().sum();
+    assert_eq!((status, found), (200, all), "{there}");
+    assert_eq!(asked(address, "GET", "/").0, 404);
+    assert_eq!(asked(address, "POST", "/metrics").0, 404);
+    let traffic = fixture.status(STAGING).traffic;
+    let found = traffic.get("web").expect("the requests of the last minute");
+    assert!(
+        found.requests_per_second > 0.0 && found.errors_per_second == 0.0,
+        "{found:?}"
+    );
+    assert!(
+        found.p50_ms > 0.0 && found.p50_ms <= found.p95_ms,
+        "{found:?}"
+    );
+}
+
 #[test]
 fn servers_that_die_or_hang_are_named_and_the_rest_serves() {
     if !installed(true) {
@@ -305,6 +365,9 @@ fn servers_that_die_or_hang_are_named_and_the_rest_serves() {
     let listen = fixture.listen(STAGING);
     let whole = recovers(&fixture);
     assert!(whole.components["db"].connections.is_some(), "{whole:?}");
+    let text = fixture.tow(&["metrics", "-e", STAGING]).expect(0).out;
+    let connections = numbers(&text, "database_connections_active", &["resource=\"db\""]);
+    assert_eq!(connections.len(), 1, "{text}");
     let traffic = Traffic::start(&fixture, &listen);
     let mut told = 0;
     for (name, status, word) in [("cache", 200, Word::Degraded), ("db", 503, Word::Unhealthy)] {

@@ -124,13 +124,20 @@ fn shape(value: &Value) -> Value {
             let shapes = fields.iter().map(|(key, value)| match key.as_str() {
                 // What a probe said last differs from moment to moment.
                 "error" | "last_error" => (key.clone(), word("null | string")),
-                // So does what was the matter before.
+                // So does what was the matter before, and who was asked for something lately.
                 "last" => (key.clone(), word("null | object")),
+                "traffic" if is_counted(value) => (key.clone(), word("object, by service")),
                 _ => (key.clone(), shape(value)),
             });
             Value::Object(shapes.collect())
         }
     }
+}
+
+/// Whether it is what was asked of services lately, and not the load that a manifest declares.
+fn is_counted(value: &Value) -> bool {
+    let mut services = value.as_object().into_iter().flat_map(Map::values);
+    services.all(|one| one.get("requests_per_second").is_some())
 }
 
 /// One shape for two items of an array.

@@ -5,6 +5,7 @@
 //! | `GET /v1/hello` | | [`Hello`] |
 //! | `GET /v1/status` | | [`Status`] |
 //! | `GET /v1/health` | | [`HealthStatus`], or `null` while nothing serves |
+//! | `GET /v1/metrics` | | [`MetricsText`] |
 //! | `POST /v1/runs` | [`Begin`] | [`Begun`] |
 //! | `GET /v1/runs/d7/rows` | | journal rows of that run, one JSON object a line, until it ends |
 //! | `POST /v1/cancel` | | [`Begun`] |
@@ -370,12 +371,35 @@ pub struct Status {
     /// How it is, part by part; `None` while nothing serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthStatus>,
+    /// The requests of the last minute, by service.
+    #[serde(default)]
+    pub traffic: BTreeMap<String, TrafficStatus>,
     /// Instances of all versions.
     pub instances: Vec<InstanceStatus>,
     /// The gateway's own words.
     pub gateway: Option<towpath_gateway::api::State>,
     /// The last runs that ended, newest first.
     pub ended: Vec<EndedRun>,
+}
+
+/// The requests of a service in the last minute.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrafficStatus {
+    /// Requests a second.
+    pub requests_per_second: f64,
+    /// Of them those answered with 500 or more.
+    pub errors_per_second: f64,
+    /// Half of them took no longer, milliseconds; as near as the buckets tell, and at most 10 s.
+    pub p50_ms: f64,
+    /// 95 of 100 took no longer.
+    pub p95_ms: f64,
+}
+
+/// The metrics of an environment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MetricsText {
+    /// As Prometheus reads them.
+    pub text: String,
 }
 
 /// How something is. The worse, the greater.

@@ -13,6 +13,7 @@ use super::answer::{Body, Failure, channel, failed, json, line, wrong};
 use super::caller::Caller;
 use super::routes::{self, Action};
 use super::{Agent, End, api, blobs, logs, maintenance, releases, runs, secrets, status};
+use super::{Agent, End, api, blobs, logs, metrics, releases, runs, secrets, status};
 use crate::id::{ReleaseId, RunId};
 use crate::link::PROTOCOL;
 use crate::release::drift;
@@ -54,6 +55,9 @@ async fn route(
             let status = status::status(&agent.world, &agent.monitor).await?;
             Ok(json(&caller.status(status)))
         }
+        Action::Metrics => Ok(json(&api::MetricsText {
+            text: metrics::text(&agent.world, &agent.monitor).await,
+        })),
         Action::Health => Ok(json(&status::health(&agent.world, &agent.monitor).await?)),
         Action::Begin => begin(agent, caller, request).await,
         Action::Rows => rows(agent, caller, part.parse().map_err(wrong)?, &query),

@@ -21,6 +21,7 @@ mod http;
 mod jobs;
 mod logs;
 mod maintenance;
+mod metrics;
 mod passing;
 mod patience;
 mod releases;
@@ -188,6 +189,7 @@ pub async fn serve(options: Options) -> Result<End, Error> {
     tokio::spawn(runs::keep_tables(agent.world.clone()));
     tokio::spawn(certificates::keep(agent.world.clone()));
     tokio::spawn(health::keep(agent.world.clone(), agent.monitor.clone()));
+    tokio::spawn(metrics::keep(agent.world.clone(), agent.monitor.clone()));
     let jobs = jobs::Jobs::new(agent.world.clone());
     tokio::spawn(jobs.keep(agent.runs.clone()));
     if let Some(lasts) = lasts {

@@ -9,6 +9,8 @@ pub enum Action {
     Status,
     /// How it is, part by part.
     Health,
+    /// What is counted.
+    Metrics,
     /// Begin a run.
     Begin,
     /// Follow a run.
@@ -54,6 +56,7 @@ pub const ROUTES: &[(&str, &str, Action)] = &[
     ("GET", "/v1/hello", Action::Hello),
     ("GET", "/v1/status", Action::Status),
     ("GET", "/v1/health", Action::Health),
+    ("GET", "/v1/metrics", Action::Metrics),
     ("POST", "/v1/runs", Action::Begin),
     ("GET", "/v1/runs/*/rows", Action::Rows),
     ("POST", "/v1/cancel", Action::Cancel),

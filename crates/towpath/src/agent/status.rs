@@ -83,6 +83,7 @@ pub(super) async fn status(world: &World, monitor: &Monitor) -> Result<Status, F
         warm: now.warm.as_ref().map(|warm| warm_status(world, warm)),
         run: now.open.as_ref().map(run_status),
         health,
+        traffic: monitor.traffic(),
         instances,
         gateway,
         ended: now.ended.iter().rev().take(SHOWN).map(ended).collect(),

@@ -8,13 +8,15 @@ mod part;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 use towpath_gateway::api::{self as gateway, Mode, Readiness, State};
 
-use super::api::{Component, HealthStatus, Past, Word};
+use super::api::{Component, HealthStatus, Past, TrafficStatus, Word};
+use super::metrics::Samples;
 use crate::config::{Config, Role};
 use crate::diagnostic::Diagnostic;
 use crate::id::RunId;
@@ -36,13 +38,15 @@ const LASTS_MS: u64 = 15_000;
 
 /// What is known of an environment, and was.
 #[derive(Default)]
-pub(crate) struct Monitor(Mutex<Known>);
+pub(crate) struct Monitor(Mutex<Known>, Mutex<Samples>);
 
 #[derive(Default)]
 struct Known {
     config: Option<(RunId, Arc<Config>)>,
     watches: BTreeMap<String, Watch>,
     marks: BTreeMap<String, Mark>,
+    /// What else is to be said.
+    note: Option<String>,
 }
 
 /// What a part was at the last look.
@@ -77,6 +81,28 @@ pub(super) async fn keep(world: Arc<World>, monitor: Arc<Monitor>) {
 impl Monitor {
     fn known(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The counters of the last minute.
+    pub fn samples(&self) -> MutexGuard<'_, Samples> {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The requests of the last minute, by service.
+    pub fn traffic(&self) -> BTreeMap<String, TrafficStatus> {
+        self.samples().traffic()
+    }
+
+    /// Where the live version wants the metrics to be given; a rehearsal has no address that was declared.
+    pub fn metrics_at(&self, world: &World) -> Option<SocketAddr> {
+        let now = world.environment().ok()?;
+        let config = self.known().config(world, &now).ok()??;
+        config.metrics.filter(|_| !world.rehearsal)
+    }
+
+    /// Says something with the health from now on, or no longer.
+    pub fn note(&self, note: Option<String>) {
+        self.known().note = note;
     }
 
     async fn turn(&self, world: &Arc<World>) -> Result<(), Diagnostic> {
@@ -126,6 +152,7 @@ impl Monitor {
             .filter(|(_, part)| part.is_known)
             .map(|(name, _)| name.clone())
             .collect();
+        let note = known.note.clone();
         let is_whole = asked.len() == parts.len();
         let at_ms = world.store.clock().wall_ms();
         known
@@ -142,7 +169,7 @@ impl Monitor {
             health: HealthStatus {
                 status,
                 at_ms,
-                note: None,
+                note,
                 gateway,
                 components,
             },
