@@ -78,9 +78,7 @@ impl Client {
         meter: Meter,
         visit: &mut Visit,
     ) -> Response<Reply> {
-        let front = &self.line.front;
-        let look = |table: &Table| readiness::answer(&parts, table, front);
-        if let Some(answer) = self.line.door.look(look) {
+        if let Some(answer) = readiness::answer(&parts, visit.table(), &self.line.front) {
             return about_itself(meter, answer);
         }
         match &self.session {
@@ -117,7 +115,7 @@ impl Client {
             self.line.metrics.failed(reason);
         }
         if let Some(route) = answer.route {
-            meter.set_route(&visit.table().routes[route].label);
+            meter.set_label(&visit.table().routes[route].label);
         }
         meter.set_status(answer.status.as_u16());
         let mut response = Response::new(Reply::Text(answer.body));

@@ -134,10 +134,8 @@ impl Route {
                 .keys()
                 .position(|name| *name == route.pool)
                 .unwrap_or_default(),
-            label: Arc::from(route.path.as_str()),
-        })
             label: Label::new(&route.pool, &route.path),
-        }
+        })
     }
 
     fn matches(&self, host: &str, path: &str) -> bool {
@@ -184,7 +182,7 @@ fn limiter_of(route: &api::Route, before: Option<&Table>) -> Result<Option<Arc<L
         return Ok(None);
     };
     let host = route.host.as_ref().map(|host| host.to_ascii_lowercase());
-    let is_same = |known: &&Route| known.host == host && *known.label == *route.path;
+    let is_same = |known: &&Route| known.host == host && known.label.route == route.path;
     let known = before.and_then(|table| table.routes.iter().find(is_same));
     let known = known.and_then(|route| route.limiter.as_ref());
     let made = edge::limiter(limit, known);
