@@ -263,8 +263,8 @@ pub mod commands {
             #[arg(long)]
             json: bool,
         },
-        /// Put a new random value in the place of a secret's.
-        Rotate(Set),
+        /// Put a new value in the place of a secret's while the old one is still good; goes on with one that was begun.
+        Rotate(Rotate),
         /// Take a secret out.
         Remove {
             /// Its name.
@@ -307,6 +307,36 @@ pub mod commands {
         /// Take the value from standard input or a prompt; what `set` does anyhow.
         #[arg(long)]
         pub stdin: bool,
+        /// Taken only to be refused with a reason.
+        #[arg(hide = true, num_args = 0..)]
+        pub value: Vec<String>,
+    }
+
+    #[derive(Args)]
+    pub struct Rotate {
+        /// Its name.
+        pub name: String,
+        /// Environment.
+        #[arg(short, long = "env", value_name = "ENV")]
+        pub environment: String,
+        /// Take the new value from standard input or a prompt, instead of making a random one.
+        #[arg(long, conflicts_with = "undo")]
+        pub stdin: bool,
+        /// Go back to the old value.
+        #[arg(long)]
+        pub undo: bool,
+        /// Wait until the overlap is over, and revoke the old value then.
+        #[arg(long)]
+        pub wait: bool,
+        /// Stop the version that is warm for the way back: it knows the old value only.
+        #[arg(long)]
+        pub end_window: bool,
+        /// Rotate one that services know a single value of: the old one is refused from the switch on.
+        #[arg(long)]
+        pub interrupt: bool,
+        /// A planted fault; only where the agent is a rehearsal's.
+        #[arg(long, hide = true, value_parser = ["early-revoke"])]
+        pub sabotage: Option<String>,
         /// Taken only to be refused with a reason.
         #[arg(hide = true, num_args = 0..)]
         pub value: Vec<String>,

@@ -42,6 +42,8 @@ mod matrix;
 mod migrate;
 mod rehearse;
 mod room;
+mod rotate;
+mod rotate_database;
 mod setup;
 mod snapshot;
 mod storage;

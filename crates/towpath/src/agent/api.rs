@@ -20,6 +20,9 @@
 //! | `GET /v1/secrets` | | [`SecretsStatus`] |
 //! | `POST /v1/secrets` | [`TakeSecrets`] | nothing |
 //! | `GET /v1/secrets/audit` | | [`AuditRows`] |
+//! | `GET /v1/secrets/holders` | | list of [`Holder`] |
+//! | `GET /v1/logins/db` | | `LoginStatus` |
+//! | `POST /v1/logins/db` | [`MoveLogin`] | nothing |
 //! | `GET /v1/drift` | | list of `Drift` |
 //! | `POST /v1/maintenance` | [`SetMaintenance`] | [`MaintenanceSet`] |
 //! | `POST /v1/exit` | | nothing; services go on running |
@@ -37,8 +40,10 @@ use crate::diagnostic::Diagnostic;
 use crate::id::{Digest, InstanceId, ReleaseId, RunId};
 use crate::release::{
     Explained, Maintenance, Migrating, Operation, Phase, Plan, Sabotage, Tree, Version,
+    Explained, LoginMove, Migrating, Operation, Phase, Plan, Sabotage, Tree, Version,
 };
 use crate::secret::Head;
+use crate::secret::rotation::Given;
 
 /// What went wrong, and the exit code that says so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +71,25 @@ pub struct SecretsStatus {
 pub struct TakeSecrets {
     /// The text of its part of the file.
     pub text: String,
+}
+
+/// An instance that runs, and the secrets that it was given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Version of each, by name.
+    pub given: Given,
+}
+
+/// Make a step in the rotation of a database's password.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MoveLogin {
+    /// Which.
+    pub step: LoginMove,
+    /// Who asks.
+    pub actor: String,
 }
 
 /// The chain of who was given which secret.
@@ -154,6 +178,12 @@ pub enum What {
     Rollback {
         /// To this release; to the last good one when absent.
         to: Option<ReleaseId>,
+    },
+    /// Start what serves anew, in its own place.
+    Restart {
+        /// Stop the warm version, whose window is not over, too.
+        #[serde(default)]
+        ends_window: bool,
     },
     /// Apply migrations, take them back or count them.
     Migrate {

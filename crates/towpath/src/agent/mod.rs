@@ -19,6 +19,7 @@ mod doctor;
 mod health;
 mod http;
 mod jobs;
+mod logins;
 mod logs;
 mod maintenance;
 mod metrics;

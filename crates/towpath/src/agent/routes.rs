@@ -45,6 +45,12 @@ pub enum Action {
     TakeSecrets,
     /// Who was given which.
     Audit,
+    /// Which instance that runs has which.
+    Holders,
+    /// Who connects to a database.
+    Login,
+    /// Rotate that.
+    MoveLogin,
     /// What is applied and live.
     Drift,
     /// Put maintenance in force, or end it.
@@ -74,6 +80,9 @@ pub const ROUTES: &[(&str, &str, Action)] = &[
     ("GET", "/v1/secrets", Action::Secrets),
     ("POST", "/v1/secrets", Action::TakeSecrets),
     ("GET", "/v1/secrets/audit", Action::Audit),
+    ("GET", "/v1/secrets/holders", Action::Holders),
+    ("GET", "/v1/logins/*", Action::Login),
+    ("POST", "/v1/logins/*", Action::MoveLogin),
     ("GET", "/v1/drift", Action::Drift),
     ("POST", "/v1/maintenance", Action::Maintenance),
 ];

@@ -355,6 +355,7 @@ fn plan(world: &World, now: &Environment, asked: Begin) -> Result<Planned, Failu
         What::Deploy { tree, source } => bring(Operation::Deploy, Bring::Archive { tree, source }),
         What::Promote { release } => bring(Operation::Promote, Bring::Release(release)),
         What::Rollback { to } => release::roll_back(world, now, to, order),
+        What::Restart { ends_window } => release::restart(world, now, ends_window, order),
         What::Migrate {
             how,
             resource,

@@ -1,8 +1,9 @@
 //! The secrets of the environment: what the agent keeps of them, and says of them. It says no value, to nobody.
 
 use super::answer::{Failure, failed, refused};
-use super::api::{AuditRows, SecretsStatus, TakeSecrets};
+use super::api::{AuditRows, Holder, SecretsStatus, TakeSecrets};
 use crate::diagnostic::Diagnostic;
+use crate::id::InstanceId;
 use crate::release::World;
 use crate::secret::keep::Keeper;
 use crate::secret::{Error, File, audit};
@@ -53,4 +54,35 @@ pub(super) fn audit(world: &World) -> Result<AuditRows, Failure> {
         head,
         key: identity.contact().key.unwrap_or_default(),
     })
+}
+
+/// Who runs and has secrets, of whatever version, side or job: what an instance was given it has for as long as it
+/// runs, also where its processes were started again since.
+pub(super) async fn holders(world: &World) -> Result<Vec<Holder>, Failure> {
+    let mut holders = Vec::new();
+    let supervisor = &world.supervisor;
+    let running = supervisor.known();
+    let chain = audit::of_agent(&world.state(), &world.app, &world.environment);
+    // Read after the instances were listed: whoever is given something later is given what counts now.
+    let (rows, _) = chain.read().map_err(|error| trouble(&error))?;
+    let mut given = audit::given(&rows);
+    for instance in running {
+        if supervisor.status(&instance).await.is_none() {
+            continue;
+        }
+        match given.remove(&instance.0) {
+            Some(given) => holders.push(Holder { instance, given }),
+            None if supervisor.is_handed(&instance) => return Err(refused(unknown(&instance))),
+            None => {}
+        }
+    }
+    Ok(holders)
+}
+
+/// The chain was cut off, or begun anew: nothing can be said of what that instance has.
+fn unknown(instance: &InstanceId) -> Diagnostic {
+    let text = format!("the audit does not say which secrets `{instance}` was given");
+    Diagnostic::error("secret::audit", text)
+        .note("so nobody can say that an old value is in use no more")
+        .help("`tow secrets audit --verify` says what was done to it; `tow deploy --again` starts all anew")
 }

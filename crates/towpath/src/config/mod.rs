@@ -19,6 +19,7 @@ mod output;
 mod probe;
 mod purpose;
 mod resource;
+mod secret;
 mod service;
 mod sheet;
 mod template;
@@ -38,6 +39,7 @@ pub use edge::{Edge, Passing};
 pub use inline::weak;
 use names::Names;
 pub use purpose::Purpose;
+pub use secret::KEY_BYTES;
 use service::Draft;
 pub use sheet::{Explained, Origin, Overridden};
 use sheet::{Reader, Sheet};
@@ -162,12 +164,14 @@ fn read(sheet: &Sheet<'_>) -> Config {
         .duration(default_window(sheet.environment));
     let keep = root.at("keep").integer(5);
     let variables = variable::read(&root);
+    let secrets = secret::read(&root);
     let (drafts, order) = services(&root, domain.as_deref(), &variables);
     let services: BTreeMap<String, Service> = drafts
         .into_iter()
         .map(|(name, draft)| (name, draft.service))
         .collect();
     let resources = resource::read(&root, (&services, &order));
+    secret::check(&root, &secrets, &services, &resources);
     inline::check(&root, &promote);
     baked::check(&root);
     let health = health::paths(&root, &services);
@@ -186,6 +190,7 @@ fn read(sheet: &Sheet<'_>) -> Config {
         window,
         keep,
         variables,
+        secrets,
         services,
         order,
         resources,

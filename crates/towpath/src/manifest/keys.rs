@@ -62,6 +62,11 @@ pub static ROOT: Shape = Shape::Table(&keys(&[
     ),
     field("edge", EDGE, "what the gateway does by itself"),
     field("secrets", Shape::Open, "values that are never shown").later(),
+    field(
+        "secrets",
+        SECRETS,
+        "how values that are never shown are made and rotated",
+    ),
     field("checks", Shape::Open, "checks after a deployment").later(),
     field("traffic", TRAFFIC, "the load of a rehearsal"),
     field("rehearse", REHEARSE, "what a rehearsal deploys"),
@@ -127,6 +132,7 @@ pub static ENVIRONMENT: Shape = Shape::Table(&keys(&[
     field("variables", VARIABLES, "what differs in the variables"),
     field("edge", EDGE, "what differs in what the gateway does"),
     field("secrets", Shape::Open, "what differs in the secrets").later(),
+    field("secrets", SECRETS, "what differs in the secrets"),
     field("checks", Shape::Open, "what differs in the checks").later(),
     field("traffic", TRAFFIC, "what differs in the load"),
     field("rehearse", REHEARSE, "what differs in the rehearsal"),
@@ -190,6 +196,10 @@ const VARIABLES: Shape = Shape::Map {
     names: Form::Variable,
     of: &VARIABLE,
 };
+const SECRETS: Shape = Shape::Map {
+    names: Form::Variable,
+    of: &SECRET,
+};
 const ENV: Shape = Shape::Map {
     names: Form::Variable,
     of: &Shape::Text(Form::Template),
@@ -243,6 +253,53 @@ static VARIABLE: Shape = Shape::Short {
         ),
     ])),
 };
+
+static SECRET: Shape = Shape::Table(&keys(&[
+    field("description", text(Form::Filled), "what it is for"),
+    field(
+        "kind",
+        Shape::Choice {
+            now: &["plain", "jwt", "database"],
+            later: &[],
+        },
+        "what it is: `jwt` is a key that tokens are signed with",
+    ),
+    field("resource", text(Form::Name), "whose password it is"),
+    field(
+        "rotate",
+        text(Form::Duration),
+        "age at which no promotion goes with it any more",
+    ),
+    field(
+        "overlap",
+        text(Form::Duration),
+        "how long the old value stays good beside a new one",
+    ),
+    field(
+        "interrupting",
+        Shape::Bool,
+        "whether services know one value only, so that a new one interrupts",
+    ),
+    field(
+        "generate",
+        Shape::Table(&Keys {
+            fields: &[
+                field(
+                    "bytes",
+                    Shape::Integer { min: 16, max: 1024 },
+                    "random bytes, written in hexadecimal",
+                ),
+                field(
+                    "length",
+                    Shape::Integer { min: 16, max: 1024 },
+                    "random letters and digits",
+                ),
+            ],
+            one_of: &["bytes", "length"],
+        }),
+        "what a new value is made of",
+    ),
+]));
 
 static SERVICE: Shape = Shape::Table(&Keys {
     fields: &[

@@ -169,7 +169,7 @@ pub(super) fn unlock(client: &mut Client, lock: &Lock) {
 /// When the server cannot be asked, or a session does not end.
 pub fn end_survivors(client: &mut Client, application_name: &str) -> Result<u64, Error> {
     let others =
-        "FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user
+        "FROM pg_stat_activity WHERE datname = current_database() AND usename = session_user
         AND application_name = $1 AND pid <> pg_backend_pid()";
     let ended = client.query(
         &format!("SELECT pg_terminate_backend(pid) {others}"),

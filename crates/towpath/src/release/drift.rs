@@ -14,7 +14,8 @@ use crate::config::{Config, Service};
 use crate::diagnostic::Diagnostic;
 use crate::id::{Digest, InstanceId};
 use crate::secret::keep::Keeper;
-use crate::secret::{Event, File, audit};
+use crate::secret::rotation::Given;
+use crate::secret::{File, audit};
 use crate::supervise::Process;
 
 /// The environment of one service, by name.
@@ -69,7 +70,7 @@ pub fn drift(world: &World) -> Result<Vec<Drift>, Diagnostic> {
     let file = Keeper::new(&places.state).file().map_err(failed)?;
     let chain = audit::of_agent(&places.state, &world.app, &world.environment);
     let (rows, _) = chain.read().map_err(failed)?;
-    let given = given(&rows);
+    let given = audit::given(&rows);
     let of = |(name, service): (&String, &Service)| {
         let applied = declared(service, file.as_ref(), &world.environment);
         let own = processes
@@ -95,33 +96,18 @@ pub fn drift(world: &World) -> Result<Vec<Drift>, Diagnostic> {
     Ok(all)
 }
 
-/// The versions that each instance was given last.
-fn given(rows: &[String]) -> BTreeMap<String, BTreeMap<String, String>> {
-    let mut given: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
-    let events = rows
-        .iter()
-        .filter_map(|row| serde_json::from_str::<Event>(row).ok());
-    for event in events.filter(|event| event.action == "give") {
-        let Some(instance) = event.actor.strip_prefix("instance ") else {
-            continue;
-        };
-        let keys = event.keys.iter().filter_map(|key| key.split_once(' '));
-        let keys = keys.map(|(key, version)| (key.to_owned(), format!("version {version}")));
-        given.insert(instance.to_owned(), keys.collect());
-    }
-    given
-}
-
 fn one(
     process: &Process,
     spec: &Spec,
     applied: &BTreeMap<String, String>,
-    given: Option<&BTreeMap<String, String>>,
+    given: Option<&Given>,
 ) -> BTreeMap<String, String> {
     let mut live = BTreeMap::new();
     for (name, hash) in applied {
         let found = if process.secrets.contains(name) {
-            given.and_then(|given| given.get(name)).cloned()
+            given
+                .and_then(|given| given.get(name))
+                .map(|version| format!("version {version}"))
         } else if process.container.is_some() || process.env.get(name) == spec.env.get(name) {
             Some(hash.clone())
         } else {

@@ -219,7 +219,7 @@ impl Environment {
                 }
                 (self.live, self.warm, self.live_since) = (new, None, Some(row.at.clone()));
             }
-            Operation::Deploy | Operation::Promote | Operation::Up => {
+            Operation::Deploy | Operation::Promote | Operation::Up | Operation::Restart => {
                 let release = new.as_ref().and_then(|version| version.release);
                 if self.history.last().copied() != release {
                     self.history.extend(release);

@@ -33,6 +33,7 @@ mod planner;
 mod prepare;
 mod record;
 mod resources;
+mod restart;
 mod run;
 mod schema;
 mod scratch;
@@ -70,8 +71,10 @@ pub use planner::{Bring, Order, Refusal, bring, down, price, retire, roll_back};
 pub use prepare::discard;
 pub use record::{Record, platform};
 pub use resources::{
-    instance as resource_instance, resume as resume_resources, version as resource_version,
+    LoginMove, LoginStatus, instance as resource_instance, login, move_login,
+    resume as resume_resources, version as resource_version,
 };
+pub use restart::restart;
 pub use run::{OpenRun, Phase, StepState, Stuck};
 pub use step::{Class, Presence, Side, Step};
 pub(crate) use toolchain::home;

@@ -23,6 +23,8 @@ pub enum Operation {
     Down,
     /// Stop the version whose window is over.
     Retire,
+    /// Start what serves anew, in its own place.
+    Restart,
     /// Apply migrations, take them back or count them, and nothing else.
     Migrate,
 }
@@ -36,6 +38,7 @@ impl fmt::Display for Operation {
             Operation::Up => "up",
             Operation::Down => "down",
             Operation::Retire => "retire",
+            Operation::Restart => "restart",
             Operation::Migrate => "migrate",
         })
     }

@@ -151,6 +151,7 @@ fn plan(
     let builds = steps_of_build(world, &config, &prepared, &containers)?;
     let keeps = match operation {
         Operation::Rollback => Keeps::Nothing,
+        Operation::Restart => Keeps::Warm,
         _ if serving.is_some() => Keeps::Warm,
         _ if config.window.is_zero() => Keeps::Nothing,
         _ => Keeps::Old,
@@ -204,7 +205,10 @@ fn serving(
     prepared: &Prepared,
 ) -> Result<Option<ReleaseId>> {
     let live = now.live.as_ref();
-    let brings = matches!(operation, Operation::Deploy | Operation::Promote);
+    let brings = matches!(
+        operation,
+        Operation::Deploy | Operation::Promote | Operation::Restart
+    );
     let Some((live, release)) = live.and_then(|live| Some((live, live.release?))) else {
         return Ok(None);
     };
@@ -292,12 +296,12 @@ fn steps_of_build(
     Ok(builds.chain(bakes).chain(images).chain(pack).collect())
 }
 
-/// A way back is to a version that had them already.
+/// What comes back, or is started anew, had them already.
 fn steps_of_release(config: &Config, operation: Operation) -> Vec<Step> {
     let with = |name: &&String| config.services[*name].release.is_some();
     let names = config.order.iter().filter(with);
     names
-        .filter(|_| operation != Operation::Rollback)
+        .filter(|_| !matches!(operation, Operation::Rollback | Operation::Restart))
         .map(|name| Step::Release {
             service: name.clone(),
         })

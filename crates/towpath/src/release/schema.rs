@@ -215,6 +215,9 @@ pub(super) fn needs(
     };
     for name in config.resources.keys() {
         lies_there(world, now, name, &config.resources[name])?;
+        if operation == Operation::Restart {
+            continue;
+        }
         if operation == Operation::Rollback {
             can_go_back(world, now, config, name, prepared)?;
             continue;

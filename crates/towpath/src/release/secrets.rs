@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::planner::Result;
 use super::{Operation, Refusal, World};
-use crate::config::Config;
+use crate::config::{Config, Secret};
 use crate::diagnostic::Diagnostic;
+use crate::resource::kept;
 use crate::secret::OVERDUE_DAYS;
 use crate::secret::keep::Keeper;
 
@@ -15,6 +16,9 @@ pub(super) fn check(world: &World, config: &Config, operation: Operation) -> Res
     let keys: BTreeSet<_> = services
         .flat_map(|service| service.secrets.clone())
         .collect();
+    if operation == Operation::Promote {
+        passwords(world, config)?;
+    }
     if keys.is_empty() {
         return Ok(());
     }
@@ -48,33 +52,55 @@ pub(super) fn check(world: &World, config: &Config, operation: Operation) -> Res
         ));
     }
     match operation {
-        Operation::Promote => young(world, &keys),
+        Operation::Promote => young(world, config, &keys),
         _ => Ok(()),
     }
 }
 
+/// The passwords of databases grow old as secrets do. Of one that was made before that was written down nothing is known.
+fn passwords(world: &World, config: &Config) -> Result<()> {
+    let now = world.store.clock().wall_ms() / 1000;
+    for (name, policy) in &config.secrets {
+        let kept = policy.resource.as_ref();
+        let kept = kept.and_then(|resource| kept::read(&world.state(), resource).ok()?);
+        let set = kept.map_or(0, |kept| kept.set);
+        let days = (now - set) / 86_400;
+        if set > 0 && days >= most(policy) {
+            let told = overdue(&world.environment, name, days, most(policy));
+            return Err(Refusal::Refused(told));
+        }
+    }
+    Ok(())
+}
+
+/// Age at which no promotion goes with it any more, days.
+fn most(policy: &Secret) -> i64 {
+    i64::try_from(policy.rotate.as_secs() / 86_400).unwrap_or(i64::MAX)
+}
+
 /// What is promoted comes with secrets that are rotated; going back, and mending something, is always free.
-fn young(world: &World, keys: &[String]) -> Result<()> {
+fn young(world: &World, config: &Config, keys: &[String]) -> Result<()> {
     let environment = &world.environment;
     let file = Keeper::new(&world.state()).file();
     let file = file
         .map_err(|error| Refusal::Failed(Diagnostic::error("secret::failed", error.to_string())))?;
     let now = world.store.clock().wall_ms();
-    let age = |key: &String| Some((key.clone(), file.as_ref()?.row(environment, key)?.days(now)));
-    let oldest = keys.iter().filter_map(age).max_by_key(|(_, days)| *days);
-    match oldest {
-        Some((key, days)) if days >= OVERDUE_DAYS => {
-            Err(Refusal::Refused(overdue(environment, &key, days)))
+    for key in keys {
+        let row = file.as_ref().and_then(|file| file.row(environment, key));
+        let days = row.map_or(0, |row| row.days(now));
+        let most = config.secrets.get(key).map_or(OVERDUE_DAYS, most);
+        if days >= most {
+            return Err(Refusal::Refused(overdue(environment, key, days, most)));
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
-fn overdue(environment: &str, key: &str, days: i64) -> Diagnostic {
+fn overdue(environment: &str, key: &str, days: i64, most: i64) -> Diagnostic {
     let text = format!("{key} of {environment} is {days} days old");
     Diagnostic::error("secret::overdue", text)
         .note(format!(
-            "no promotion goes with a secret of {OVERDUE_DAYS} days; roll-backs and deployments do"
+            "no promotion goes with a secret of {most} days; roll-backs and deployments do"
         ))
         .note("nothing was touched")
         .help(format!("run `tow secrets rotate {key} -e {environment}`"))

@@ -72,14 +72,51 @@ pub struct Kept {
     pub port: u16,
     /// The application's role, and its database.
     pub name: String,
-    /// The role's password.
+    /// Who connects as the application, once its password has been rotated; the role itself before that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<String>,
+    /// The password of who connects.
     pub password: Password,
+    /// Who connected before, until that is revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Login>,
+    /// When the password was made, Unix time in seconds; 0 where that is not known.
+    #[serde(default)]
+    pub set: i64,
     /// The password of the server's own administrator, where it has one.
     pub admin: Password,
     /// Whom it runs as, when that is not the agent's user: user and group have this number.
     pub uid: Option<u32>,
     /// The folder of its data.
     pub home: PathBuf,
+}
+
+/// A user, and the password.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Login {
+    /// Its name.
+    pub user: String,
+    /// Its password.
+    pub password: Password,
+}
+
+impl Kept {
+    /// Who connects as the application.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        self.login.as_deref().unwrap_or(&self.name)
+    }
+
+    /// The other of the two users that connect in turn.
+    #[must_use]
+    pub fn other(&self) -> String {
+        let stem: String = self.name.chars().take(61).collect();
+        let first = format!("{stem}_a");
+        match self.user() == first {
+            true => format!("{stem}_b"),
+            false => first,
+        }
+    }
 }
 
 /// The folder of what is kept.

@@ -19,8 +19,9 @@ pub fn of_kept(kept: &Kept) -> Attributes {
     let url = match kept.engine {
         Engine::Postgres => {
             attributes.insert("name", name.clone());
-            attributes.insert("user", name.clone());
-            format!("postgres://{name}:{password}@127.0.0.1:{port}/{name}")
+            let user = kept.user();
+            attributes.insert("user", user.to_owned());
+            format!("postgres://{user}:{password}@127.0.0.1:{port}/{name}")
         }
         Engine::Redis => format!("redis://default:{password}@127.0.0.1:{port}"),
     };

@@ -5,6 +5,7 @@
 //! anew, leaves a head that does not fit, or none. A head and rows that were both set back are found by whoever
 //! remembers a later head.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use super::rotation::Given;
 use super::{Error, Identity, identity};
 use crate::id::Digest;
 use crate::state::write_whole;
@@ -33,6 +35,24 @@ pub struct Event {
     pub keys: Vec<String>,
     /// Hash of the row before; empty for the first.
     pub before: String,
+}
+
+/// The versions that each instance was given last, by its id and the names of the secrets.
+#[must_use]
+pub fn given(rows: &[String]) -> BTreeMap<String, Given> {
+    let events = rows
+        .iter()
+        .filter_map(|row| serde_json::from_str::<Event>(row).ok());
+    let mut given = BTreeMap::new();
+    for event in events.filter(|event| event.action == "give") {
+        let Some(instance) = event.actor.strip_prefix("instance ") else {
+            continue;
+        };
+        let keys = event.keys.iter().filter_map(|key| key.split_once(' '));
+        let keys = keys.filter_map(|(key, version)| Some((key.to_owned(), version.parse().ok()?)));
+        given.insert(instance.to_owned(), keys.collect());
+    }
+    given
 }
 
 /// The end of a chain.

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::seal::{self, Label};
-use super::{Contact, Error, Identity, Value, identity};
+use super::{Contact, Error, Identity, Rotation, Value, identity};
 use crate::id::Digest;
 use crate::manifest::form::{is_name, is_variable};
 use crate::state::write_whole;
@@ -84,6 +84,9 @@ pub struct Row {
     pub set: i64,
     /// What age has made of it, base64.
     pub value: String,
+    /// The value before, while it is being rotated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Rotation>,
 }
 
 impl Row {
@@ -94,8 +97,23 @@ impl Row {
     }
 
     fn line(&self, key: &str) -> String {
-        let digest = Digest::of(format!("{} {}", self.set, self.value).as_bytes());
-        format!("{key} {} {digest}", self.version)
+        let mut text = format!("{} {}", self.set, self.value);
+        if let Some(rotation) = &self.rotation {
+            text += &format!(" {}", rotation.text());
+        }
+        format!("{key} {} {}", self.version, Digest::of(text.as_bytes()))
+    }
+
+    fn text(&self) -> String {
+        let Row {
+            version,
+            set,
+            value,
+            rotation,
+        } = self;
+        let rotation = rotation.as_ref();
+        let rotation = rotation.map_or(String::new(), |one| format!(", rotation = {}", one.text()));
+        format!("{{ version = {version}, set = {set}, value = {value:?}{rotation} }}")
     }
 }
 
@@ -186,17 +204,8 @@ impl File {
             rows.iter()
                 .for_each(|row| text += &format!("    {row:?},\n"));
             text += &format!("]\nsignature = {signature:?}\n\n[environments.{name}.rows]\n");
-            for (
-                key,
-                Row {
-                    version,
-                    set,
-                    value,
-                },
-            ) in &secrets.rows
-            {
-                let row = format!("{{ version = {version}, set = {set}, value = {value:?} }}");
-                text += &format!("{key} = {row}\n");
+            for (key, row) in &secrets.rows {
+                text += &format!("{key} = {}\n", row.text());
             }
         }
         Ok(text)
@@ -389,6 +398,7 @@ impl File {
             version,
             set,
             value: sealed,
+            rotation: None,
         })
     }
 
@@ -399,13 +409,24 @@ impl File {
     pub fn open(&self, environment: &str, key: &str, identity: &Identity) -> Result<Value, Error> {
         let row = self.row(environment, key);
         let row = row.ok_or_else(|| Error::Missing(vec![key.to_owned()]))?;
+        self.open_as(environment, key, row.version, &row.value, identity)
+    }
+
+    pub(super) fn open_as(
+        &self,
+        environment: &str,
+        key: &str,
+        version: u32,
+        sealed: &str,
+        identity: &Identity,
+    ) -> Result<Value, Error> {
         let label = Label {
             project: &self.project,
             environment,
             key,
-            version: row.version,
+            version,
         };
-        seal::open(label, &row.value, identity)
+        seal::open(label, sealed, identity)
     }
 
     /// Encrypts every value of an environment anew, to those who read it now; to be signed.
@@ -419,7 +440,19 @@ impl File {
         let mut rows = BTreeMap::new();
         for (key, row) in &secrets.rows {
             let value = self.open(environment, key, identity)?;
-            let again = self.sealed(environment, key, row.version, &value, row.set, identity)?;
+            let mut again =
+                self.sealed(environment, key, row.version, &value, row.set, identity)?;
+            if let (Some(old), Some(value)) = (
+                &row.rotation,
+                self.open_previous(environment, key, identity)?,
+            ) {
+                let sealed =
+                    self.sealed(environment, key, old.version, &value, old.set, identity)?;
+                again.rotation = Some(Rotation {
+                    value: sealed.value,
+                    ..old.clone()
+                });
+            }
             rows.insert(key.clone(), again);
         }
         if let Some(secrets) = self.environments.get_mut(environment) {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use towpath_shim::protocol::Handed;
 
 use super::audit::{self, Event};
-use super::{Error, File, Identity, Pin, Value, redact};
+use super::{Error, File, Identity, Pin, Value, redact, rotation};
 use crate::clock::Clock;
 use crate::state::write_whole;
 
@@ -83,16 +83,33 @@ impl Keeper {
         Ok(lack)
     }
 
-    fn values(&self, keys: &[String]) -> Result<(File, String, Vec<Value>), Error> {
+    /// The secrets `keys` as they are now.
+    fn opened(&self, keys: &[String]) -> Result<Opened, Error> {
         let file = self.file()?.ok_or_else(|| Error::Missing(keys.to_vec()))?;
         let environment = file.environments.keys().next().cloned().unwrap_or_default();
         file.verify(&environment)?;
         let identity = self.identity()?;
-        let values = keys
-            .iter()
-            .map(|key| file.open(&environment, key, &identity));
-        let values = values.collect::<Result<Vec<_>, _>>()?;
-        Ok((file, environment, values))
+        let mut opened = Opened {
+            project: file.project.clone(),
+            environment,
+            given: Vec::new(),
+            others: Vec::new(),
+        };
+        for key in keys {
+            let value = file.open(&opened.environment, key, &identity)?;
+            let row = file.row(&opened.environment, key);
+            let version = row.map_or(0, |row| row.version);
+            opened.given.push((key.clone(), version, value));
+            let old = file.open_previous(&opened.environment, key, &identity)?;
+            if let (Some(old), Some(rotation)) = (old, row.and_then(|row| row.rotation.as_ref())) {
+                let name = rotation::previous(key);
+                match rotation.is_given() && !keys.contains(&name) {
+                    true => opened.given.push((name, rotation.version, old)),
+                    false => opened.others.push(old),
+                }
+            }
+        }
+        Ok(opened)
     }
 
     /// What the instance `whom` is given; it is written into the audit first.
@@ -103,23 +120,22 @@ impl Keeper {
         if keys.is_empty() {
             return Ok(Handed::default());
         }
-        let (file, environment, _) = self.values(keys)?;
-        let versions = keys.iter().map(|key| {
-            let version = file.row(&environment, key).map_or(0, |row| row.version);
-            format!("{key} {version}")
-        });
+        let opened = self.opened(keys)?;
+        let given = opened.given.iter();
         let event = Event {
             seq: 0,
             at_ms: Clock::system().wall_ms(),
             actor: format!("instance {whom}"),
             action: "give".to_owned(),
-            environment: environment.clone(),
-            keys: versions.collect(),
+            environment: opened.environment.clone(),
+            keys: given
+                .map(|(key, version, _)| format!("{key} {version}"))
+                .collect(),
             before: String::new(),
         };
-        let chain = audit::of_agent(&self.state, &file.project, &environment);
+        let chain = audit::of_agent(&self.state, &opened.project, &opened.environment);
         chain.add(event, &self.identity()?)?;
-        self.peek(keys)
+        Ok(opened.handed())
     }
 
     /// The same for a probe in the environment of an instance that has them: no access of its own.
@@ -127,17 +143,10 @@ impl Keeper {
     /// # Errors
     /// When one is missing or cannot be read.
     pub fn peek(&self, keys: &[String]) -> Result<Handed, Error> {
-        if keys.is_empty() {
-            return Ok(Handed::default());
+        match keys.is_empty() {
+            true => Ok(Handed::default()),
+            false => self.opened(keys).map(|opened| opened.handed()),
         }
-        let (_, _, values) = self.values(keys)?;
-        let env = keys.iter().zip(&values);
-        Ok(Handed {
-            env: env
-                .map(|(key, value)| (key.clone(), value.reveal().to_owned()))
-                .collect(),
-            conceal: redact::needles(&values),
-        })
     }
 
     /// `text` without what gives the secrets `keys` away; all of it is left out where that cannot be known.
@@ -146,9 +155,36 @@ impl Keeper {
         if keys.is_empty() {
             return text;
         }
-        match self.values(keys) {
-            Ok((_, _, values)) => redact::redact(&text, &redact::needles(&values)),
+        match self.opened(keys) {
+            Ok(opened) => redact::redact(&text, &redact::needles(&opened.values())),
             Err(_) => "what it said is not shown: it might hold a secret".to_owned(),
+        }
+    }
+}
+
+/// Secrets, decrypted.
+struct Opened {
+    project: String,
+    environment: String,
+    /// Name, version and value of what a process is given.
+    given: Vec<(String, u32, Value)>,
+    /// Old values that nobody is given any more, and that somebody may still have.
+    others: Vec<Value>,
+}
+
+impl Opened {
+    fn values(&self) -> Vec<Value> {
+        let given = self.given.iter().map(|(_, _, value)| value);
+        given.chain(&self.others).cloned().collect()
+    }
+
+    fn handed(&self) -> Handed {
+        let env = self.given.iter();
+        Handed {
+            env: env
+                .map(|(key, _, value)| (key.clone(), value.reveal().to_owned()))
+                .collect(),
+            conceal: redact::needles(&self.values()),
         }
     }
 }

@@ -9,13 +9,14 @@
 //!
 //! The command sends the environment's part of the file to its agent with every deployment ([`keep`]); the agent
 //! decrypts what a service asks for when it starts an instance, hands it to the shim through a pipe, and forgets it.
-//! Every access is a row of a chain ([`audit`]).
+//! Every access is a row of a chain ([`audit`]). A value is replaced while the one before is still good ([`rotation`]).
 pub mod audit;
 pub mod file;
 pub mod identity;
 pub mod keep;
 mod pin;
 pub mod redact;
+pub mod rotation;
 mod seal;
 
 use std::fmt;
@@ -26,6 +27,7 @@ pub use audit::{Audit, Event, Head};
 pub use file::{File, Person, Row, Signed};
 pub use identity::{Contact, Identity};
 pub use pin::Pin;
+pub use rotation::{Rotation, Stage};
 
 /// Name of the file that secrets stand in, beside the manifest.
 pub const FILE: &str = "tow.secrets.toml";
@@ -38,6 +40,12 @@ pub const DUE_DAYS: i64 = 75;
 
 /// Age at which a promotion is refused, days; never a roll-back, and never a deployment that mends something.
 pub const OVERDUE_DAYS: i64 = 90;
+
+/// Age at which a secret is said to be due when it may have `most`, days: as much before its end as 75 is before 90.
+#[must_use]
+pub fn due(most: i64) -> i64 {
+    most * DUE_DAYS / OVERDUE_DAYS
+}
 
 /// A value that is never shown.
 #[derive(Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
-use towpath_shim::protocol::{Reply, Request, State, Status};
+use towpath_shim::protocol::{Reply, Request, Spec, State, Status};
 use towpath_shim::tree;
 
 use super::{Error, Places, Process, Supervisor};
@@ -265,11 +265,19 @@ impl Supervisor {
         self.stop(id, Some(Duration::ZERO)).await
     }
 
-    fn grace(&self, id: &InstanceId) -> Duration {
+    /// Whether `id` was given secrets.
+    #[must_use]
+    pub fn is_handed(&self, id: &InstanceId) -> bool {
+        self.spec(id).is_some_and(|spec| spec.handed)
+    }
+
+    fn spec(&self, id: &InstanceId) -> Option<Spec> {
         let spec = std::fs::read(self.places.run(id).join("spec.json")).ok();
-        let spec = spec
-            .and_then(|text| serde_json::from_slice::<towpath_shim::protocol::Spec>(&text).ok());
-        spec.map_or(Duration::ZERO, |spec| {
+        spec.and_then(|text| serde_json::from_slice(&text).ok())
+    }
+
+    fn grace(&self, id: &InstanceId) -> Duration {
+        self.spec(id).map_or(Duration::ZERO, |spec| {
             Duration::from_millis(spec.stop.grace_ms)
         })
     }

@@ -11,6 +11,7 @@ mod report;
 mod round;
 mod rounds;
 mod scratch;
+mod secrets;
 mod servers;
 mod stage;
 

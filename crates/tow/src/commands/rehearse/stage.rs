@@ -18,6 +18,7 @@ use towpath::release::Sabotage;
 use super::databases;
 use super::report::{Report, StepDone};
 use super::scratch::Scratch;
+use super::secrets::Secrets;
 use super::servers::{Host, Way};
 use crate::commands::deploy::carry;
 use crate::follow::{Course, Tell, follow};
@@ -36,6 +37,7 @@ pub struct Stage {
     pub traffic: Traffic,
     /// Agents on servers that may have been started.
     begun: Vec<Place>,
+    secrets: Secrets,
 }
 
 impl Stage {
@@ -74,6 +76,7 @@ impl Stage {
             production: place(&committed, last.map_or("", String::as_str))?,
             traffic,
             begun: Vec::new(),
+            secrets: Secrets::new(&scratch.dir),
         })
     }
 
@@ -130,6 +133,9 @@ impl Stage {
     /// Runs the source tree, looks at it, stops it.
     pub async fn local(&self, report: &mut Report) -> Result<(), Trouble> {
         let app = &self.local.app;
+        let client = connect::agent(&self.local).await?;
+        let asked = self.secrets.hand_over(&self.local, &client, &app.text);
+        asked.await?;
         let what = What::Up {
             root: app.root.clone(),
             manifest: app.text.clone(),
@@ -201,6 +207,7 @@ impl Stage {
         let archive = build::pack_head(root).map_err(failed)?;
         let tree = Digest::of(&archive);
         let client = connect::agent(&self.staging).await?;
+        self.hand_over(&self.staging, &client).await?;
         client
             .put_blob(tree, archive, Carrying::new("source", true).progress())
             .await
@@ -212,7 +219,15 @@ impl Stage {
     pub async fn carry(&self) -> Result<(ReleaseId, Client), Trouble> {
         let from = connect::agent(&self.staging).await?;
         let to = connect::agent(&self.production).await?;
+        self.hand_over(&self.production, &to).await?;
         Ok((carry(&from, &self.staging, &to, true).await?, to))
+    }
+
+    /// What the version that is laid out now asks for.
+    async fn hand_over(&self, place: &Place, client: &Client) -> Result<(), Trouble> {
+        let manifest = self.staging.app.root.join("tow.toml");
+        let text = std::fs::read_to_string(manifest).unwrap_or_default();
+        self.secrets.hand_over(place, client, &text).await
     }
 
     async fn must(

@@ -1,18 +1,21 @@
 //! Secrets: set, looked at and rotated in `tow.secrets.toml`, and sent to the agent that hands them over.
 
 mod audit;
+mod database;
+mod list;
 mod people;
+mod replace;
+mod rotate;
 mod store;
 
-use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read};
 
 use towpath::agent::api::{SecretsStatus, TakeSecrets, Trouble, What};
 use towpath::agent::{Client, ClientError};
-use towpath::config;
+use towpath::config::{self, Generate};
 use towpath::diagnostic::Diagnostic;
 use towpath::manifest::Manifest;
-use towpath::secret::{self, File, Value};
+use towpath::secret::{self, File, Stage, Value};
 
 use super::Ending;
 use super::setup::password;
@@ -25,18 +28,11 @@ use store::Store;
 /// `tow secrets`.
 pub async fn secrets(cli: &Cli, arguments: &Secrets) -> Ending {
     match &arguments.command {
-        SecretsCommand::Set(set_) => set(cli, set_, Source::Given).await,
-        SecretsCommand::Rotate(set_) => {
-            let source = if set_.stdin {
-                Source::Given
-            } else {
-                Source::Random
-            };
-            set(cli, set_, source).await
-        }
+        SecretsCommand::Set(arguments) => set(cli, arguments).await,
+        SecretsCommand::Rotate(arguments) => rotate::rotate(cli, arguments).await,
         SecretsCommand::Get { name, environment } => get(cli, name, environment),
         SecretsCommand::Remove { name, environment } => remove(cli, name, environment),
-        SecretsCommand::List { environment, json } => list(cli, environment, *json),
+        SecretsCommand::List { environment, json } => list::list(cli, environment, *json).await,
         SecretsCommand::Sign { environment } => sign(cli, environment),
         SecretsCommand::Key => people::key(),
         SecretsCommand::People(arguments) => people::people(cli, arguments).await,
@@ -87,16 +83,7 @@ fn failed(error: &secret::Error) -> Trouble {
     trouble(exit, code, error.to_string(), help)
 }
 
-/// Where a value comes from.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Source {
-    /// A prompt, or standard input.
-    Given,
-    /// The machine's random numbers.
-    Random,
-}
-
-async fn set(cli: &Cli, arguments: &Set, source: Source) -> Ending {
+async fn set(cli: &Cli, arguments: &Set) -> Ending {
     if !arguments.value.is_empty() {
         return Err(as_argument(&arguments.name));
     }
@@ -110,38 +97,32 @@ async fn set(cli: &Cli, arguments: &Set, source: Source) -> Ending {
     out::note(render::place(&place));
     let mut store = Store::open(&place)?;
     store.begin()?;
-    let value = match source {
-        Source::Given => read_value(name, &place)?,
-        Source::Random => random()?,
-    };
-    if source == Source::Random && store.file.row(environment, name).is_none() {
-        return Err(failed(&secret::Error::Missing(vec![name.clone()])));
-    }
+    store.is_still(name)?;
+    let value = read_value(name, &place)?;
     not_weak(&place, name, &value)?;
     let agent = enrol(&place, &mut store).await?;
     let version = store.set(name, &value)?;
-    store.save(
-        if source == Source::Given {
-            "set"
-        } else {
-            "rotate"
-        },
-        &[format!("{name} {version}")],
-    )?;
+    store.save("set", &[format!("{name} {version}")])?;
     out::say(format!(
         "{name} of {environment} is version {version}, for {}",
         store.readers().join(", ")
     ));
-    if !agent {
-        out::note(format!(
-            "  the agent of {environment} is no reader yet: run `tow secrets people add agent -e {environment}`"
-        ));
-    }
+    hand_in(&place, agent);
     out::note(format!(
         "  commit {}; running instances get it with their next start",
         secret::FILE
     ));
     Ok(0)
+}
+
+/// What is left to do where the agent does not read yet.
+fn hand_in(place: &Place, agent: bool) {
+    if !agent {
+        out::note(format!(
+            "  the agent of {0} is no reader yet: run `tow secrets people add agent -e {0}`",
+            place.environment
+        ));
+    }
 }
 
 /// It would stand in the shell's history, and in what every user of the machine can list.
@@ -188,12 +169,35 @@ fn read_value(name: &str, place: &Place) -> Result<Value, Trouble> {
     })
 }
 
-/// 32 bytes, hexadecimal: right in every file and every URL.
-fn random() -> Result<Value, Trouble> {
-    let mut bytes = [0u8; 32];
-    let got = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    got.map_err(|error| super::inner::failed(&error))?;
-    Value::new(towpath::id::hex(&bytes).into_bytes()).map_err(|error| failed(&error))
+/// A value that nobody guesses, of characters that are right in every file and every URL.
+pub fn random(generate: Generate) -> Result<Value, Trouble> {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789..";
+    let text = match generate {
+        Generate::Bytes(count) => towpath::id::hex(&random_bytes(count as usize)?),
+        Generate::Length(count) => {
+            let mut text = String::new();
+            while text.len() < count as usize {
+                let letters = random_bytes(count as usize)?.into_iter();
+                // Each as likely as any other: the two that are no letters are left out.
+                let letters = letters.map(|byte| char::from(LETTERS[usize::from(byte % 64)]));
+                text.extend(letters.filter(|letter| *letter != '.'));
+            }
+            text.truncate(count as usize);
+            text
+        }
+    };
+    Value::new(text.into_bytes()).map_err(|error| failed(&error))
+}
+
+fn random_bytes(count: usize) -> Result<Vec<u8>, Trouble> {
+    let mut bytes = vec![0u8; count];
+    let mut filled = 0;
+    while filled < count {
+        let flags = rustix::rand::GetRandomFlags::empty();
+        let got = rustix::rand::getrandom(&mut bytes[filled..], flags);
+        filled += got.map_err(|error| super::inner::failed(&error))?;
+    }
+    Ok(bytes)
 }
 
 /// What everybody knows is no secret where it counts.
@@ -256,6 +260,7 @@ fn remove(cli: &Cli, name: &str, environment: &str) -> Ending {
     out::note(render::place(&place));
     let mut store = Store::open(&place)?;
     store.begin()?;
+    store.is_still(name)?;
     store.remove(name)?;
     store.save("remove", &[name.to_owned()])?;
     out::say(format!(
@@ -279,84 +284,34 @@ fn sign(cli: &Cli, environment: &str) -> Ending {
     Ok(0)
 }
 
-/// A secret, as a list shows it.
-#[derive(serde::Serialize)]
-struct Listed {
-    name: String,
-    version: Option<u32>,
-    set_ms: Option<i64>,
-    services: Vec<String>,
-}
-
-fn list(cli: &Cli, environment: &str, json: bool) -> Ending {
-    let place = App::find(cli)?.place(environment)?;
-    let file = File::read(&place.app.root).map_err(|error| failed(&error))?;
-    if let Some(file) = &file {
-        file.verify(environment).map_err(|error| failed(&error))?;
-    }
-    let mut all: BTreeMap<String, Listed> = BTreeMap::new();
-    let listed = |name: &str| Listed {
-        name: name.to_owned(),
-        version: None,
-        set_ms: None,
-        services: Vec::new(),
-    };
-    let rows = file.and_then(|mut file| file.environments.remove(environment));
-    for (name, row) in rows.unwrap_or_default().rows {
-        let one = all.entry(name.clone()).or_insert_with(|| listed(&name));
-        (one.version, one.set_ms) = (Some(row.version), Some(row.set * 1000));
-    }
-    let (manifest, _) = Manifest::read("tow.toml", &place.app.text);
-    let config = manifest.and_then(|manifest| config::resolve(&manifest, environment).ok());
-    for (service, one) in config.map(|config| config.services).unwrap_or_default() {
-        for name in one.secrets {
-            let one = all.entry(name.clone()).or_insert_with(|| listed(&name));
-            one.services.push(service.clone());
-        }
-    }
-    let all: Vec<Listed> = all.into_values().collect();
-    if json {
-        out::json(&all);
-        return Ok(0);
-    }
-    out::note(render::place(&place));
-    let row = |one: &Listed| {
-        vec![
-            one.name.clone(),
-            one.version
-                .map_or("missing".to_owned(), |version| version.to_string()),
-            one.set_ms.map_or("-".to_owned(), times::ago),
-            one.services.join(", "),
-        ]
-    };
-    let rows: Vec<_> = all.iter().map(row).collect();
-    out::say(render::table(
-        &["SECRET", "VERSION", "SET", "SERVICES"],
-        &rows,
-    ));
-    if let Some(first) = all.iter().find(|one| one.version.is_none()) {
-        let name = &first.name;
-        out::note(format!(
-            "missing in {environment}: {name}; run `tow secrets set {name} -e {environment}`"
-        ));
-    }
-    Ok(0)
-}
-
 /// Sends what the environment's agent is to hand over, before it is asked for a run that starts something.
 pub async fn send(place: &Place, client: &Client, what: &What) -> Result<(), Trouble> {
     let starts = matches!(
         what,
-        What::Up { .. } | What::Deploy { .. } | What::Promote { .. } | What::Rollback { .. }
+        What::Up { .. }
+            | What::Deploy { .. }
+            | What::Promote { .. }
+            | What::Rollback { .. }
+            | What::Restart { .. }
     );
     if !starts {
         return Ok(());
     }
     let file = File::read(&place.app.root).map_err(|error| failed(&error))?;
+    if let Some(file) = &file
+        && !matches!(what, What::Restart { .. })
+    {
+        warn(file, place);
+    }
+    send_part(place, client).await
+}
+
+/// The same without a word.
+async fn send_part(place: &Place, client: &Client) -> Result<(), Trouble> {
+    let file = File::read(&place.app.root).map_err(|error| failed(&error))?;
     let Some(part) = file.and_then(|file| file.part(&place.environment)) else {
         return Ok(());
     };
-    warn(&part, &place.environment);
     let text = part.text().map_err(|error| failed(&error))?;
     client
         .post_again::<()>("/v1/secrets", &TakeSecrets { text })
@@ -364,15 +319,33 @@ pub async fn send(place: &Place, client: &Client, what: &What) -> Result<(), Tro
         .map_err(ClientError::into_trouble)
 }
 
-/// Says which secrets are due.
-fn warn(file: &File, environment: &str) {
+/// Says which secrets are due, and which rotation waits for somebody to go on with it.
+fn warn(file: &File, place: &Place) {
+    let environment = &place.environment;
+    let (manifest, _) = Manifest::read("tow.toml", &place.app.text);
+    let config = manifest.and_then(|manifest| config::resolve(&manifest, environment).ok());
+    let policies = config.map(|config| config.secrets).unwrap_or_default();
     let now = times::now_ms();
-    let rows = file.environments.values().flat_map(|one| &one.rows);
-    for (name, row) in rows.filter(|(_, row)| row.days(now) >= secret::DUE_DAYS) {
-        out::note(format!(
-            "warning: {name} of {environment} is {} days old, and no promotion goes with one of {}: `tow secrets rotate {name} -e {environment}`",
-            row.days(now),
-            secret::OVERDUE_DAYS
-        ));
+    let Some(secrets) = file.environments.get(environment) else {
+        return;
+    };
+    for (name, row) in &secrets.rows {
+        let most = policies.get(name).map_or(secret::OVERDUE_DAYS, days);
+        if row.days(now) >= secret::due(most) {
+            out::note(format!(
+                "warning: {name} of {environment} is {} days old, and no promotion goes with one of {most}: `tow secrets rotate {name} -e {environment}`",
+                row.days(now),
+            ));
+        }
+        let rotation = row.rotation.as_ref();
+        if rotation.is_some_and(|one| one.stage != Stage::Overlapping || one.until <= now / 1000) {
+            out::note(format!(
+                "warning: the rotation of {name} in {environment} is not at its end: `tow secrets rotate {name} -e {environment}` goes on with it"
+            ));
+        }
     }
+}
+
+fn days(policy: &config::Secret) -> i64 {
+    i64::try_from(policy.rotate.as_secs() / 86_400).unwrap_or(i64::MAX)
 }

@@ -31,7 +31,13 @@ pub fn home() -> PathBuf {
 pub fn own_identity() -> Result<Identity, Trouble> {
     let path = match std::env::var_os("TOWPATH_IDENTITY") {
         // One that is named is not made: a typing mistake must not lead to a new one.
-        Some(path) => return Identity::read(&PathBuf::from(path)).map_err(|error| failed(&error)),
+        Some(path) => {
+            let path = PathBuf::from(path);
+            return match path.exists() {
+                true => Identity::read(&path).map_err(|error| failed(&error)),
+                false => Err(no_identity(&path)),
+            };
+        }
         None => home().join("identity"),
     };
     let is_new = !path.exists();
@@ -43,6 +49,19 @@ pub fn own_identity() -> Result<Identity, Trouble> {
         ));
     }
     Ok(identity)
+}
+
+fn no_identity(path: &std::path::Path) -> Trouble {
+    let text = format!(
+        "TOWPATH_IDENTITY names `{}`, and there is no such file",
+        path.display()
+    );
+    let own = home().join("identity");
+    let help = format!(
+        "name the age identity that secrets are encrypted to; without the variable `{}` is taken, and made when it is not there",
+        own.display()
+    );
+    trouble(1, "secret::no-identity", text, &help)
 }
 
 impl Store {
@@ -111,6 +130,37 @@ impl Store {
             .file
             .set(&environment, name, value, now, &self.identity);
         set.map_err(|error| failed(&error))
+    }
+
+    /// Refuses to touch a secret whose rotation is under way.
+    pub fn is_still(&self, name: &str) -> Result<(), Trouble> {
+        let environment = self.environment();
+        let row = self.file.row(environment, name);
+        if row.is_none_or(|row| row.rotation.is_none()) {
+            return Ok(());
+        }
+        let text = format!("{name} of {environment} is being rotated");
+        let help = "bring that to its end first: `tow secrets rotate`, or back with --undo";
+        Err(trouble(4, "secret::rotating", text, help))
+    }
+
+    /// Puts a new value beside the one that is there.
+    pub fn rotate(&mut self, name: &str, value: &Value, overlaps: bool) -> Result<u32, Trouble> {
+        let environment = self.environment().to_owned();
+        let now = Clock::system().wall_ms() / 1000;
+        let rotated = self
+            .file
+            .rotate(&environment, name, value, overlaps, now, &self.identity);
+        rotated.map_err(|error| failed(&error))
+    }
+
+    /// Turns a rotation round.
+    pub fn turn_round(&mut self, name: &str, is_used: bool) -> Result<u32, Trouble> {
+        let environment = self.environment().to_owned();
+        let turned = self
+            .file
+            .turn_round(&environment, name, is_used, &self.identity);
+        turned.map_err(|error| failed(&error))
     }
 
     pub fn get(&self, name: &str) -> Result<Value, Trouble> {

@@ -6,6 +6,7 @@
 
 mod cluster;
 pub(super) mod folder;
+mod login;
 mod owner;
 mod server;
 
@@ -19,6 +20,7 @@ use crate::resource::kept::{self, Engine, Kept};
 use crate::resource::url;
 
 pub(super) use cluster::once;
+pub use login::{LoginMove, LoginStatus, login, move_login};
 pub use server::resume;
 pub(super) use server::{check, installed, port, provide, stop};
 

@@ -75,7 +75,8 @@ fn place_with(world: &World, name: &str, resource: &Resource, suffix: &str) -> R
         maker,
         copy,
         name: copy_of,
-        owner: part("user"),
+        // Of a server of ours the role that everything belongs to, whoever connects.
+        owner: part(if resource.is_run() { "name" } else { "user" }),
         database: part("name"),
     })
 }

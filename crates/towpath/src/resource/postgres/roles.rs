@@ -39,7 +39,79 @@ pub fn admin(kept: &Kept, database: &str, purpose: &str) -> Result<Client, postg
 /// # Errors
 /// When it cannot be reached, or refuses.
 pub fn own(kept: &Kept, purpose: &str) -> Result<Client, postgres::Error> {
-    connect(kept, &kept.name, &kept.password, &kept.name, purpose)
+    connect(kept, kept.user(), &kept.password, &kept.name, purpose)
+}
+
+const LIMITS: &str = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS";
+
+fn exists(admin: &mut Client, role: &str) -> Result<bool, postgres::Error> {
+    let found = admin.query_opt("SELECT 1 FROM pg_roles WHERE rolname = $1", &[&role])?;
+    Ok(found.is_some())
+}
+
+/// A user that acts as the application's role from the first statement of a session on, so that whatever it makes
+/// belongs to that role, and not to one that goes.
+fn make_user(
+    admin: &mut Client,
+    kept: &Kept,
+    user: &str,
+    password: &Password,
+) -> Result<(), postgres::Error> {
+    let what = match exists(admin, user)? {
+        true => "ALTER",
+        false => "CREATE",
+    };
+    let (owner, user) = (quoted(&kept.name), quoted(user));
+    let verifier = postgres_protocol::password::scram_sha_256(password.reveal().as_bytes());
+    admin.batch_execute(&format!(
+        "{what} ROLE {user} LOGIN {LIMITS} PASSWORD '{verifier}'; \
+         GRANT {owner} TO {user}; \
+         ALTER ROLE {user} SET role TO {owner}"
+    ))
+}
+
+/// Lets a second user in, who acts as the application's role, and sees that it does. As often as one likes.
+///
+/// # Errors
+/// From the server; whoever could connect before still can.
+pub fn let_in(kept: &Kept, user: &str, password: &Password) -> Result<bool, postgres::Error> {
+    let mut admin = admin(kept, "postgres", "rotate")?;
+    make_user(&mut admin, kept, user, password)?;
+    let mut own = connect(kept, user, password, &kept.name, "rotate")?;
+    let acts_as: String = own.query_one("SELECT current_user::text", &[])?.get(0);
+    Ok(acts_as == kept.name)
+}
+
+/// Lets a user in no more; its password is gone.
+///
+/// # Errors
+/// From the server.
+pub fn shut_out(kept: &Kept, user: &str) -> Result<(), postgres::Error> {
+    let mut admin = admin(kept, "postgres", "rotate")?;
+    admin.batch_execute(&format!(
+        "ALTER ROLE {} NOLOGIN PASSWORD NULL",
+        quoted(user)
+    ))
+}
+
+/// How many sessions a user has.
+///
+/// # Errors
+/// From the server.
+pub fn sessions(kept: &Kept, user: &str) -> Result<i64, postgres::Error> {
+    let mut admin = admin(kept, "postgres", "rotate")?;
+    let asked = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1";
+    Ok(admin.query_one(asked, &[&user])?.get(0))
+}
+
+/// Ends the sessions of a user where they stand: what a planted fault does, and nothing else.
+///
+/// # Errors
+/// From the server.
+pub fn end_sessions(kept: &Kept, user: &str) -> Result<(), postgres::Error> {
+    let mut admin = admin(kept, "postgres", "rotate")?;
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1";
+    admin.execute(end, &[&user]).map(drop)
 }
 
 /// Makes the application's role and database where they are missing, and sees that it can use them. As often as one
@@ -53,11 +125,15 @@ pub fn provide(kept: &Kept) -> Result<(), postgres::Error> {
     let role = admin.query_opt("SELECT 1 FROM pg_roles WHERE rolname = $1", &[&kept.name])?;
     // A statement that fails is logged: it holds what the server keeps of a password, and not the password.
     let verifier = postgres_protocol::password::scram_sha_256(kept.password.reveal().as_bytes());
-    let limits = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS";
     if role.is_none() {
         admin.batch_execute(&format!(
-            "CREATE ROLE {name} {limits} PASSWORD '{verifier}'"
+            "CREATE ROLE {name} LOGIN {LIMITS} PASSWORD '{verifier}'"
         ))?;
+    }
+    if let Some(user) = &kept.login
+        && !exists(&mut admin, user)?
+    {
+        make_user(&mut admin, kept, user, &kept.password)?;
     }
     let database = admin.query_opt(
         "SELECT 1 FROM pg_database WHERE datname = $1",
@@ -72,7 +148,8 @@ pub fn provide(kept: &Kept) -> Result<(), postgres::Error> {
     let mut own = match tried {
         // The file of passwords was written anew.
         Err(error) if refused(&error) => {
-            admin.batch_execute(&format!("ALTER ROLE {name} PASSWORD '{verifier}'"))?;
+            let user = quoted(kept.user());
+            admin.batch_execute(&format!("ALTER ROLE {user} PASSWORD '{verifier}'"))?;
             own(kept, "provide")?
         }
         tried => tried?,

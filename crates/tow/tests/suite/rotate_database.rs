@@ -1,0 +1,282 @@
+//! The password of a PostgreSQL of ours is rotated under load: no request fails, and afterwards the old one opens nothing.
+
+use std::os::unix::process::ExitStatusExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use towpath::resource::kept::Kept;
+use towpath::resource::{postgres, url};
+
+use crate::databases::{down, installed, kept, sql};
+use crate::fixture::{Fixture, STAGING, Said};
+use crate::machine::until;
+use crate::rotate::{Line, Reaped, agent_of_rehearsal, killed};
+
+const NAME: &str = "DB_PASSWORD";
+
+const MANIFEST: &str = r#"
+app = "fixture"
+promote = ["staging"]
+
+[services.web]
+run = "python3 serve.py"
+needs = ["db"]
+env = { PGHOST = "${db.host}", PGPORT = "${db.port}", PGUSER = "${db.user}", PGDATABASE = "${db.name}", PGPASSWORD = "${db.password}" }
+ready = { http = "/health", every = "100ms", within = "60s", timeout = "10s" }
+
+[secrets]
+DB_PASSWORD = { kind = "database", resource = "db" }
+
+[resources]
+db = { kind = "postgres" }
+
+[environments.local]
+listen = "LISTEN"
+[environments.staging]
+window = "1h"
+"#;
+
+/// A session that stays, and one for each request.
+const SERVE: &str = r#"
+import os, subprocess
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+def query(text):
+    return subprocess.run(["psql", "-XqAt", "--set=ON_ERROR_STOP=1", "-c", text], capture_output=True).returncode == 0
+
+assert query("CREATE TABLE IF NOT EXISTS seen (v text)")
+pool = subprocess.Popen(["psql", "-XqAt"], stdin=subprocess.PIPE, text=True)
+pool.stdin.write("SET statement_timeout = 0;\n")
+pool.stdin.flush()
+
+class Answer(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        is_good = self.path != "/write" or query("INSERT INTO seen VALUES ('x')")
+        self.send_response(200 if is_good else 500)
+        self.send_header("content-length", "0")
+        self.end_headers()
+    def log_message(self, *words):
+        pass
+
+ThreadingHTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Answer).serve_forever()
+"#;
+
+fn fixture() -> Option<Fixture> {
+    if !installed(false) {
+        return None;
+    }
+    let mut fixture = Fixture::with(MANIFEST);
+    let home = fixture.dir.join("config");
+    fixture.env.push(("XDG_CONFIG_HOME", home));
+    fixture.write("serve.py", SERVE);
+    fixture.commit();
+    Some(fixture)
+}
+
+fn deploy(fixture: &Fixture) -> String {
+    fixture.tow(&["deploy", "-e", STAGING]).expect(0);
+    fixture.listen(STAGING)
+}
+
+fn rotate(fixture: &Fixture, more: &[&str]) -> Said {
+    fixture.tow(&[&["secrets", "rotate", NAME, "-e", STAGING], more].concat())
+}
+
+/// Whether somebody can connect as that.
+fn opens(kept: &Kept) -> bool {
+    postgres::connect(&url::of_kept(kept)["url"], "test").is_ok()
+}
+
+#[derive(Default)]
+struct Counts {
+    good: AtomicU64,
+    failed: AtomicU64,
+    stop: AtomicBool,
+}
+
+struct Load {
+    counts: Arc<Counts>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    fn start(listen: &str) -> Load {
+        let counts = Arc::new(Counts::default());
+        let threads = (0..3).map(|_| {
+            let (counts, listen) = (counts.clone(), listen.to_owned());
+            std::thread::spawn(move || writes(&counts, &listen))
+        });
+        let load = Load {
+            threads: threads.collect(),
+            counts,
+        };
+        load.more();
+        load
+    }
+
+    fn more(&self) {
+        let all = || {
+            let (good, failed) = (&self.counts.good, &self.counts.failed);
+            good.load(Ordering::SeqCst) + failed.load(Ordering::SeqCst)
+        };
+        let goal = all() + 20;
+        until("requests go on", || (all() >= goal).then_some(()));
+    }
+
+    /// Those that went well, and the others.
+    fn stop(mut self) -> [u64; 2] {
+        self.more();
+        self.counts.stop.store(true, Ordering::SeqCst);
+        for thread in self.threads.drain(..) {
+            thread.join().unwrap();
+        }
+        [&self.counts.good, &self.counts.failed].map(|count| count.load(Ordering::SeqCst))
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.counts.stop.store(true, Ordering::SeqCst);
+    }
+}
+
+fn writes(counts: &Counts, listen: &str) {
+    let mut line = Line::to(listen);
+    while !counts.stop.load(Ordering::SeqCst) {
+        let count = match line.get("/write", "x-none: 1") {
+            Ok((200, _)) => &counts.good,
+            _ => &counts.failed,
+        };
+        count.fetch_add(1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn users(fixture: &Fixture) -> String {
+    let said = fixture.tow(&["secrets", "list", "-e", STAGING]).expect(0);
+    let line = said.out.lines().find(|line| line.starts_with(NAME));
+    line.unwrap().to_owned()
+}
+
+#[test]
+fn a_password_is_rotated_under_load_and_no_request_fails() {
+    let Some(fixture) = fixture() else { return };
+    let listen = deploy(&fixture);
+    let load = Load::start(&listen);
+    let mut before = kept(&fixture, STAGING);
+    for user in [
+        "fixture_staging_a",
+        "fixture_staging_b",
+        "fixture_staging_a",
+    ] {
+        let said = rotate(&fixture, &[]).expect(0);
+        assert!(said.out.contains("is shut out"), "{}", said.out);
+        let now = kept(&fixture, STAGING);
+        assert_eq!(now.user(), user);
+        assert!(now.previous.is_none() && opens(&now) && !opens(&before));
+        assert!(users(&fixture).contains(user), "{}", users(&fixture));
+        load.more();
+        before = now;
+    }
+    let [good, failed] = load.stop();
+    println!("3 rotations: {failed} of {} requests failed", good + failed);
+    assert_eq!(failed, 0, "of {good}");
+    let now = kept(&fixture, STAGING);
+    let rows = sql(&now, "SELECT count(*)::text FROM seen").unwrap();
+    assert_eq!(rows, [good.to_string()]);
+    // Whatever anybody has made belongs to the one role.
+    sql(&now, "CREATE TABLE later AS SELECT 'x'::text AS v").unwrap();
+    let owners = "SELECT DISTINCT tableowner::text FROM pg_tables WHERE schemaname = 'public'";
+    assert_eq!(sql(&now, owners).unwrap(), ["fixture_staging"]);
+    let rights =
+        "SELECT concat_ws(' ', rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls)
+                  FROM pg_roles WHERE rolname = session_user";
+    assert_eq!(sql(&now, rights).unwrap(), ["f f f f f"]);
+    fixture
+        .tow(&["secrets", "audit", "-e", STAGING, "--verify"])
+        .expect(0);
+    // And the next version, its backup and its way back work with it.
+    fixture.tow(&["deploy", "-e", STAGING, "--again"]).expect(0);
+    down(&fixture, STAGING);
+}
+
+#[test]
+fn shutting_out_before_the_switch_is_seen() {
+    let Some(fixture) = fixture() else { return };
+    let rehearsing = agent_of_rehearsal(&fixture);
+    let listen = deploy(&fixture);
+    let load = Load::start(&listen);
+    rotate(&fixture, &["--sabotage", "early-revoke"]).expect(0);
+    let [good, failed] = load.stop();
+    println!("planted: {failed} of {} requests failed", good + failed);
+    assert!(failed > 0);
+    fixture.down(STAGING);
+    fixture.end_agent(STAGING);
+    drop(rehearsing);
+}
+
+#[test]
+fn it_goes_on_and_back_wherever_it_was_killed() {
+    let Some(mut fixture) = fixture() else { return };
+    rotate(&fixture, &[]).expect(3);
+    let listen = deploy(&fixture);
+    let load = Load::start(&listen);
+    for place in ["begin:before", "begin:after", "end:before", "end:after"] {
+        let before = kept(&fixture, STAGING);
+        killed(&fixture, NAME, &[], &format!("rotate:{place}"));
+        load.more();
+        if place != "end:after" {
+            rotate(&fixture, &[]).expect(0);
+        }
+        assert!(
+            !opens(&before) && opens(&kept(&fixture, STAGING)),
+            "{place}"
+        );
+    }
+    for place in [
+        "apply:launch:web:after",
+        "apply:switch:after",
+        "apply:retire:old:after",
+    ] {
+        let before = kept(&fixture, STAGING);
+        let mut doomed = Reaped(fixture.doomed_agent(STAGING, place));
+        rotate(&fixture, &[]).expect(0);
+        assert_eq!(doomed.0.wait().unwrap().signal(), Some(9), "{place}");
+        assert!(
+            !opens(&before) && opens(&kept(&fixture, STAGING)),
+            "{place}"
+        );
+    }
+    for place in ["begin:after", "end:before"] {
+        let before = kept(&fixture, STAGING);
+        killed(&fixture, NAME, &[], &format!("rotate:{place}"));
+        let between = kept(&fixture, STAGING);
+        assert!(
+            users(&fixture).contains("is still there"),
+            "{}",
+            users(&fixture)
+        );
+        rotate(&fixture, &["--undo"]).expect(0);
+        let now = kept(&fixture, STAGING);
+        assert_eq!(
+            (now.user(), &now.password),
+            (before.user(), &before.password),
+            "{place}"
+        );
+        assert!(opens(&now) && !opens(&between), "{place}");
+    }
+    rotate(&fixture, &["--undo"]).expect(3);
+    let [good, failed] = load.stop();
+    println!("9 kills: {failed} of {} requests failed", good + failed);
+    assert_eq!(failed, 0, "of {good}");
+    // A warm version knows the old password only.
+    fixture.commit();
+    deploy(&fixture);
+    let said = rotate(&fixture, &[]).expect(4);
+    assert!(said.err.contains("secret::warm"), "{}", said.err);
+    rotate(&fixture, &["--end-window"]).expect(0);
+    down(&fixture, STAGING);
+}

@@ -1,0 +1,119 @@
+//! How the secrets of one environment are made and rotated. Their values are nowhere near.
+
+use std::collections::BTreeMap;
+
+use super::sheet::Reader;
+use super::{Generate, Resource, ResourceKind, Secret, SecretKind, Service};
+use crate::diagnostic::Diagnostic;
+
+/// Fewest bytes of a key that tokens are signed with: as long as what HS256 makes.
+pub const KEY_BYTES: u32 = 32;
+
+/// The declared secrets, by name.
+pub(super) fn read(root: &Reader<'_>) -> BTreeMap<String, Secret> {
+    let declared = root.at("secrets").entries().into_iter();
+    declared
+        .map(|(name, reader)| (name.to_owned(), secret(&reader)))
+        .collect()
+}
+
+fn secret(reader: &Reader<'_>) -> Secret {
+    let kind = match reader.at("kind").text_or("plain").as_str() {
+        "jwt" => SecretKind::Jwt,
+        "database" => SecretKind::Database,
+        _ => SecretKind::Plain,
+    };
+    let description = reader.at("description").text().map(str::to_owned);
+    let interrupting = reader.at("interrupting").flag(false);
+    let overlap = reader.at("overlap");
+    if interrupting && !overlap.is_absent() {
+        let message = format!("`{}` is for a secret that overlaps", overlap.path);
+        reader.sheet.report(
+            Diagnostic::error("config::not-for-kind", message)
+                .label(overlap.key.clone(), "an interrupting one has no overlap")
+                .help("take one of them out"),
+        );
+    }
+    Secret {
+        kind,
+        description,
+        rotate: reader.at("rotate").duration("90d"),
+        overlap: overlap.duration("1h"),
+        interrupting,
+        generate: generate(reader, kind),
+        resource: reader.at("resource").text().map(str::to_owned),
+    }
+}
+
+/// Whether those that are passwords of databases are, and no other says so.
+pub(super) fn check(
+    root: &Reader<'_>,
+    secrets: &BTreeMap<String, Secret>,
+    services: &BTreeMap<String, Service>,
+    resources: &BTreeMap<String, Resource>,
+) {
+    for (name, secret) in secrets {
+        let reader = root.at("secrets").at(name);
+        let resource = reader.at("resource");
+        if secret.kind != SecretKind::Database {
+            if !resource.is_absent() {
+                not_for(&resource, "only for `database`");
+            }
+            continue;
+        }
+        for key in ["overlap", "interrupting", "generate"] {
+            let value = reader.at(key);
+            if !value.is_absent() {
+                not_for(&value, "two users connect in turn: it has no second value");
+            }
+        }
+        let is_asked = |service: &&Service| service.secrets.contains(name);
+        if services.values().any(|service| is_asked(&service)) {
+            not_for(&reader, "services have it by `${NAME.url}` of the resource");
+        }
+        let meant = secret
+            .resource
+            .as_ref()
+            .and_then(|name| resources.get(name));
+        if !meant.is_some_and(|one| one.kind == ResourceKind::Postgres && one.is_run()) {
+            let message = format!("`{}` is the password of no database", reader.path);
+            root.sheet.report(
+                Diagnostic::error("config::no-database", message)
+                    .label(resource.span(), "not a PostgreSQL that Towpath runs")
+                    .help(
+                        "add `resource = \"NAME\"`, of one with `kind = \"postgres\"` and no `url`",
+                    ),
+            );
+        }
+    }
+}
+
+fn not_for(reader: &Reader<'_>, why: &str) {
+    let message = format!("`{}` is not for that kind of secret", reader.path);
+    reader.sheet.report(
+        Diagnostic::error("config::not-for-kind", message)
+            .label(reader.key.clone(), why.to_owned())
+            .help("take it out"),
+    );
+}
+
+fn generate(reader: &Reader<'_>, kind: SecretKind) -> Generate {
+    let table = reader.at("generate");
+    let (bytes, length) = (table.at("bytes"), table.at("length"));
+    let (generate, least, given) = match length.is_absent() {
+        true => (Generate::Bytes(bytes.integer(KEY_BYTES)), KEY_BYTES, bytes),
+        false => (Generate::Length(length.integer(0)), KEY_BYTES, length),
+    };
+    let count = match generate {
+        Generate::Bytes(count) | Generate::Length(count) => count,
+    };
+    if kind == SecretKind::Jwt && count < least {
+        let message = format!("`{}` makes too short a key", given.path);
+        reader.sheet.report(
+            Diagnostic::error("config::out-of-bounds", message)
+                .label(given.span(), format!("expected {least} or more"))
+                .note("HS256 wants a key of 32 bytes or more"),
+        );
+    }
+    generate
+}
