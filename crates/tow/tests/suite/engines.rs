@@ -217,3 +217,47 @@ fn nothing_left(fixture: &Fixture) {
     let left = fs::read_dir(&states).unwrap().count();
     assert_eq!(left, 0, "{}", Path::new(&states).display());
 }
+
+#[test]
+fn secrets_are_made_up_for_a_rehearsal_which_needs_nobodys_identity() {
+    let mut fixture = notes("");
+    for file in ["tow.toml", "broken/tow.toml"] {
+        let text = fs::read_to_string(fixture.repo().join(file)).unwrap();
+        let text = text
+            .replace(
+                "run = \"exec python3 notes.py\"",
+                "run = \"exec sh checked.sh\"\nsecrets = [\"KEY\"]",
+            )
+            .replace(
+                "[environments.staging]",
+                "[environments.staging]\nservices.web.env.PASSWORD = \"as-in-staging\"",
+            )
+            .replace(
+                "resources.db.kind = \"postgres\"",
+                "services.web.secrets = [\"KEY\", \"PASSWORD\"]",
+            );
+        fixture.write(file, &text);
+    }
+    fixture.write(
+        "checked.sh",
+        "test ${#KEY} -ge 32 && test \"${PASSWORD:-as-in-staging}\" = as-in-staging && exec python3 notes.py\n",
+    );
+    fixture.commit();
+    let nowhere = fixture.dir.join("no-such-identity");
+    fixture.env.push(("TOWPATH_IDENTITY", nowhere));
+    let (said, report) = rehearse(&fixture, &[]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(report["passed"], true, "{said:?}");
+    for line in [
+        "the secret KEY of staging is made up for this rehearsal",
+        "the secret KEY of production is made up",
+        "the secret PASSWORD of production is, in this rehearsal, what the manifest has in plain text",
+    ] {
+        assert!(said.err.contains(line), "{line} in {}", said.err);
+    }
+    assert!(!fixture.repo().join("tow.secrets.toml").exists());
+    // What does need one says which is missing.
+    let said = fixture.tow(&["secrets", "key"]).expect(1);
+    assert!(said.err.contains("TOWPATH_IDENTITY names"), "{}", said.err);
+    assert!(said.err.contains("no-such-identity"), "{}", said.err);
+}

@@ -101,7 +101,8 @@ fn with(manifest: &str) -> Fixture {
     fixture
 }
 
-fn with_input(fixture: &Fixture, arguments: &[&str], input: &str) -> Said {
+/// Runs the command with this on its standard input.
+pub fn with_input(fixture: &Fixture, arguments: &[&str], input: &str) -> Said {
     let mut child = fixture.command(&tow(), arguments);
     let mut child = child.stdin(Stdio::piped()).spawn().unwrap();
     let written = child.stdin.take().unwrap().write_all(input.as_bytes());

@@ -10,9 +10,9 @@ use towpath::resource::kept::Kept;
 use towpath::resource::{postgres, url};
 
 use crate::databases::{down, installed, kept, sql};
-use crate::fixture::{Fixture, STAGING, Said};
+use crate::fixture::{Fixture, PRODUCTION, STAGING, Said};
 use crate::machine::until;
-use crate::rotate::{Line, Reaped, agent_of_rehearsal, killed};
+use crate::rotate::{Line, Reaped, agent_of_rehearsal, killed, with_input};
 
 const NAME: &str = "DB_PASSWORD";
 
@@ -278,5 +278,53 @@ fn it_goes_on_and_back_wherever_it_was_killed() {
     let said = rotate(&fixture, &[]).expect(4);
     assert!(said.err.contains("secret::warm"), "{}", said.err);
     rotate(&fixture, &["--end-window"]).expect(0);
+    down(&fixture, STAGING);
+}
+
+#[test]
+fn a_url_that_is_a_secret_is_opened_by_the_agent() {
+    let Some(fixture) = fixture() else { return };
+    deploy(&fixture);
+    let from = kept(&fixture, STAGING);
+    let manifest = std::fs::read_to_string(fixture.repo().join("tow.toml")).unwrap();
+    let start = manifest.find("[secrets]").unwrap();
+    let end = manifest.find("[resources]").unwrap();
+    let manifest = manifest.replace(&manifest[start..end], "").replace(
+        "[environments.local]",
+        "[environments.production]\nresources.db = { url = \"secret:DATABASE_URL\", backup = \"provider\" }\n[environments.local]",
+    );
+    let manifest = manifest.replace("[\"staging\"]", "[\"staging\", \"production\"]");
+    fixture.write("tow.toml", &manifest);
+    let mut fixture = fixture;
+    fixture.commit();
+    deploy(&fixture);
+    let promote = ["promote", "-e", PRODUCTION];
+    let refused = fixture.tow(&promote).expect(3);
+    assert!(
+        refused.err.contains("missing in production: DATABASE_URL"),
+        "{}",
+        refused.err
+    );
+    let checked = fixture.tow(&["check"]).expect(3);
+    assert!(
+        format!("{checked:?}").contains("missing in production: DATABASE_URL"),
+        "{checked:?}"
+    );
+    let url = url::of_kept(&from)["url"].clone();
+    let set = ["secrets", "set", "DATABASE_URL", "-e", PRODUCTION];
+    with_input(&fixture, &set, &url).expect(0);
+    fixture.tow(&promote).expect(0);
+    let listen = fixture.listen(PRODUCTION);
+    let answer = Line::to(&listen).get("/write", "x-none: 1").unwrap();
+    assert_eq!(answer.0, 200);
+    assert_eq!(sql(&from, "SELECT v FROM seen").unwrap(), ["x"]);
+    let audit = fixture
+        .tow(&["secrets", "audit", "-e", PRODUCTION, "--verify"])
+        .expect(0);
+    assert!(audit.out.contains("DATABASE_URL 1"), "{}", audit.out);
+    let rotate = ["secrets", "rotate", "DATABASE_URL", "-e", PRODUCTION];
+    let refused = fixture.tow(&rotate).expect(3);
+    assert!(refused.err.contains("secret::address"), "{}", refused.err);
+    fixture.down(PRODUCTION);
     down(&fixture, STAGING);
 }

@@ -129,6 +129,7 @@ impl fmt::Display for Address {
         match self {
             Address::Url(url) => formatter.write_str(url),
             Address::File(path) => write!(formatter, "file:{}", path.display()),
+            Address::Secret(name) => write!(formatter, "secret:{name}"),
         }
     }
 }

@@ -7,6 +7,7 @@ use super::foreign::{self, Services};
 use super::sheet::{Reader, Sheet};
 use super::{Address, Backup, Resource, ResourceKind, merge, probe};
 use crate::diagnostic::Diagnostic;
+use crate::manifest::form;
 use crate::manifest::keys;
 
 /// Keys that only make sense for some kinds.
@@ -131,12 +132,18 @@ fn address(reader: &Reader<'_>, kind: ResourceKind) -> Option<Address> {
             ),
         };
     }
-    if text.starts_with("secret:") {
-        let what = format!("a secret in `{}`", reader.path);
-        reader
-            .sheet
-            .report(super::audit::not_yet(&what, reader.span()).help(file));
-        return None;
+    if let Some(name) = text.strip_prefix("secret:") {
+        return match form::is_variable(name) {
+            true => {
+                reader.note(format!("{text:?}"));
+                Some(Address::Secret(name.to_owned()))
+            }
+            false => wrong(
+                "config::bad-url",
+                "names a secret by what is no name",
+                "a name is that of an environment variable: `url = \"secret:DATABASE_URL\"`",
+            ),
+        };
     }
     let schemes: &[&str] = match kind {
         ResourceKind::Redis => &["redis://", "rediss://"],

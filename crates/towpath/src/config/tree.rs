@@ -49,12 +49,23 @@ pub fn check_secrets(
             });
             found.extend(missing.map(|item| not_set(environment, &item)));
         }
+        for (_, resource) in Reader::root(&sheet, &merged).at("resources").entries() {
+            let addresses = ["url", "direct_url"].map(|key| resource.at(key));
+            let missing = addresses.iter().filter(|item| {
+                let name = item
+                    .quiet_text()
+                    .and_then(|text| text.strip_prefix("secret:"));
+                name.is_some_and(|name| !has(environment, name))
+            });
+            found.extend(missing.map(|item| not_set(environment, item)));
+        }
     }
     Report::new(manifest.name(), manifest.text(), found)
 }
 
 fn not_set(environment: &str, item: &Reader<'_>) -> Diagnostic {
     let name = item.quiet_text().unwrap_or_default();
+    let name = name.strip_prefix("secret:").unwrap_or(name);
     Diagnostic::error(
         "secret::missing",
         format!("missing in {environment}: {name}"),

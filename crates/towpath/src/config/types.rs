@@ -493,6 +493,19 @@ pub enum Address {
     Url(String),
     /// In this file, on the environment's machine.
     File(PathBuf),
+    /// The secret of this name.
+    Secret(String),
+}
+
+impl Resource {
+    /// The secrets that say where it is.
+    pub fn secrets(&self) -> impl Iterator<Item = &String> {
+        let addresses = self.url.iter().chain(&self.direct_url);
+        addresses.filter_map(|address| match address {
+            Address::Secret(name) => Some(name),
+            Address::Url(_) | Address::File(_) => None,
+        })
+    }
 }
 
 /// Who backs a database up.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::planner::Result;
 use super::{Operation, Refusal, World};
-use crate::config::{Config, Secret};
+use crate::config::{Config, Resource, Secret};
 use crate::diagnostic::Diagnostic;
 use crate::resource::kept;
 use crate::secret::OVERDUE_DAYS;
@@ -13,8 +13,14 @@ use crate::secret::keep::Keeper;
 /// Refuses a configuration whose secrets could not be handed over.
 pub(super) fn check(world: &World, config: &Config, operation: Operation) -> Result<()> {
     let services = config.services.values();
+    let addresses = config
+        .resources
+        .values()
+        .flat_map(Resource::secrets)
+        .cloned();
     let keys: BTreeSet<_> = services
         .flat_map(|service| service.secrets.clone())
+        .chain(addresses)
         .collect();
     if operation == Operation::Promote {
         passwords(world, config)?;

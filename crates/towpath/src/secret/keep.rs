@@ -138,6 +138,18 @@ impl Keeper {
         Ok(opened.handed())
     }
 
+    /// One value, for the agent itself: it writes down that it looked where it does so.
+    ///
+    /// # Errors
+    /// When it is missing or cannot be read.
+    pub fn value(&self, key: &str) -> Result<Value, Error> {
+        let mut opened = self.opened(&[key.to_owned()])?.given;
+        match opened.is_empty() {
+            true => Err(Error::Missing(vec![key.to_owned()])),
+            false => Ok(opened.swap_remove(0).2),
+        }
+    }
+
     /// The same for a probe in the environment of an instance that has them: no access of its own.
     ///
     /// # Errors

@@ -33,6 +33,7 @@ pub async fn rotate(cli: &Cli, arguments: &Rotate) -> Ending {
     if let (SecretKind::Database, Some(resource)) = (policy.kind, &policy.resource) {
         return database::rotate(&place, arguments, resource).await;
     }
+    not_an_address(&config, &arguments.name)?;
     let mut store = Store::open(&place)?;
     store.begin()?;
     let mut rotating = Rotating {
@@ -63,6 +64,21 @@ fn resolved(place: &Place) -> Result<Config, Trouble> {
     manifest
         .and_then(|manifest| config::resolve(&manifest, &place.environment))
         .map_err(|report| out::invalid_manifest(&report, false))
+}
+
+/// Of a URL there is no random one, and services are not told of two.
+fn not_an_address(config: &Config, name: &str) -> Result<(), Trouble> {
+    let mut resources = config.resources.iter();
+    let is_its = |resource: &config::Resource| resource.secrets().any(|one| one == name);
+    let Some((resource, _)) = resources.find(|(_, resource)| is_its(resource)) else {
+        return Ok(());
+    };
+    let text =
+        format!("{name} says where `{resource}` is, with a password of somebody else's making");
+    let help = format!(
+        "make a second user there; `tow secrets set {name}` with its URL, `tow deploy --again`; then shut the first user out"
+    );
+    Err(trouble(3, "secret::address", text, &help))
 }
 
 fn policy(config: &Config, name: &str) -> Secret {

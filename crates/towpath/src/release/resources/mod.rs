@@ -18,6 +18,8 @@ use crate::diagnostic::Diagnostic;
 use crate::id::InstanceId;
 use crate::resource::kept::{self, Engine, Kept};
 use crate::resource::url;
+use crate::secret::keep::Keeper;
+use server::io;
 
 pub(super) use cluster::once;
 pub use login::{LoginMove, LoginStatus, login, move_login};
@@ -79,6 +81,7 @@ pub(super) fn read(state: &std::path::Path, name: &str, address: &Address) -> Re
     let path = match address {
         Address::Url(url) => return Ok(url.clone()),
         Address::File(path) => path,
+        Address::Secret(key) => return secret(state, name, key),
     };
     let text = read_own(state, path).map_err(|error| {
         Diagnostic::error(
@@ -91,6 +94,24 @@ pub(super) fn read(state: &std::path::Path, name: &str, address: &Address) -> Re
         .help("put it there, readable for its owner alone; under root that is the owner of the environment's `data`")
     })?;
     Ok(text.trim().to_owned())
+}
+
+/// The agent opens it: whoever deploys need not be able to.
+fn secret(state: &std::path::Path, name: &str, key: &str) -> Result<String> {
+    let value = Keeper::new(state).value(key);
+    let value = value.map_err(|error| {
+        let text = format!("the URL of `{name}` is the secret `{key}`: {error}");
+        Diagnostic::error("resource::no-url", text)
+            .help("set it, and bring a version in: `tow secrets set`, `tow deploy`")
+    })?;
+    Ok(value.reveal().trim().to_owned())
+}
+
+/// An access is written down with every run that is planned; in between it is the same run's.
+fn note_access(world: &World, name: &str, resource: &Resource) -> Result<()> {
+    let keys: Vec<String> = resource.secrets().cloned().collect();
+    let noted = Keeper::new(&world.state()).hand_over(&format!("resource {name}"), &keys);
+    noted.map(drop).map_err(|error| io(name, &error))
 }
 
 fn read_own(state: &std::path::Path, path: &std::path::Path) -> std::io::Result<String> {
@@ -173,6 +194,7 @@ pub(super) fn addresses<'a>(
 pub(super) fn reach(world: &World, config: &Config) -> Result<()> {
     let elsewhere = config.resources.iter();
     for (name, resource) in elsewhere.filter(|(_, resource)| resource.url.is_some()) {
+        note_access(world, name, resource)?;
         attributes(&world.state(), name, resource)?;
         if let Some(direct) = &resource.direct_url {
             read(&world.state(), name, direct)?;
