@@ -39,8 +39,7 @@ use crate::build::Source;
 use crate::diagnostic::Diagnostic;
 use crate::id::{Digest, InstanceId, ReleaseId, RunId};
 use crate::release::{
-    Explained, Maintenance, Migrating, Operation, Phase, Plan, Sabotage, Tree, Version,
-    Explained, LoginMove, Migrating, Operation, Phase, Plan, Sabotage, Tree, Version,
+    Explained, LoginMove, Maintenance, Migrating, Operation, Phase, Plan, Sabotage, Tree, Version,
 };
 use crate::secret::Head;
 use crate::secret::rotation::Given;

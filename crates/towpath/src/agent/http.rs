@@ -12,8 +12,9 @@ use serde::de::DeserializeOwned;
 use super::answer::{Body, Failure, channel, failed, json, line, wrong};
 use super::caller::Caller;
 use super::routes::{self, Action};
-use super::{Agent, End, api, blobs, logs, maintenance, metrics, releases, runs, secrets, status};
-use super::{Agent, End, api, blobs, logins, logs, releases, runs, secrets, status};
+use super::{
+    Agent, End, api, blobs, logins, logs, maintenance, metrics, releases, runs, secrets, status,
+};
 use crate::id::{ReleaseId, RunId};
 use crate::link::PROTOCOL;
 use crate::release::drift;
@@ -92,6 +93,7 @@ async fn route(
         Action::Maintenance => {
             let asked = read(request).await?;
             Ok(json(&maintenance::set(&agent.world, asked).await?))
+        }
         Action::Holders => Ok(json(&secrets::holders(&agent.world).await?)),
         Action::Login => Ok(json(&logins::look(&agent.world, part).await?)),
         Action::MoveLogin => {
