@@ -61,7 +61,6 @@ pub static ROOT: Shape = Shape::Table(&keys(&[
         "typed values, given to services and referenced as `${NAME}` in `env`",
     ),
     field("edge", EDGE, "what the gateway does by itself"),
-    field("secrets", Shape::Open, "values that are never shown").later(),
     field(
         "secrets",
         SECRETS,
@@ -131,7 +130,6 @@ pub static ENVIRONMENT: Shape = Shape::Table(&keys(&[
     field("resources", RESOURCES, "what differs in the resources"),
     field("variables", VARIABLES, "what differs in the variables"),
     field("edge", EDGE, "what differs in what the gateway does"),
-    field("secrets", Shape::Open, "what differs in the secrets").later(),
     field("secrets", SECRETS, "what differs in the secrets"),
     field("checks", Shape::Open, "what differs in the checks").later(),
     field("traffic", TRAFFIC, "what differs in the load"),
