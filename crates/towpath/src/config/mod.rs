@@ -8,6 +8,7 @@ mod audit;
 mod baked;
 mod container;
 mod edge;
+mod file;
 mod foreign;
 mod health;
 mod inline;
@@ -36,6 +37,7 @@ use crate::manifest::{LOCAL, Manifest, keys};
 
 pub use baked::baked;
 pub use edge::{Edge, Passing};
+pub use file::RelativeFile;
 pub use inline::weak;
 use names::Names;
 pub use purpose::Purpose;

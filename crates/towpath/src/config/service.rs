@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::names::Names;
 use super::sheet::{Origin, Reader};
 use super::{Part, Restart, RestartPolicy, Role, Route, Service, Template};
-use super::{container, edge, health, probe};
+use super::{container, edge, file, health, probe};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::manifest::form::SIGNALS;
 use crate::manifest::schedule::Schedule;
@@ -160,6 +160,7 @@ fn env(reader: &Reader<'_>, names: &Names<'_>, role: Role) -> BTreeMap<String, T
         let template = names
             .template(&value)
             .unwrap_or(Template { parts: Vec::new() });
+        file::check(&value, name, &template, value.span());
         env.insert(name.to_owned(), template);
     }
     env
@@ -188,6 +189,7 @@ fn given(reader: &Reader<'_>, names: &Names<'_>, role: Role, env: &mut BTreeMap<
             let path = reader.at("env").at(name).path;
             let origin = reader.sheet.injected(&item.span());
             reader.sheet.explain(path, format!("{value:?}"), origin);
+            file::check(&item, name, &template, item.span());
             env.insert(name.to_owned(), template);
         }
     }

@@ -45,7 +45,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::config;
+use crate::config::{self, RelativeFile};
 use crate::diagnostic::Severity;
 use crate::manifest::Manifest;
 pub use finding::{Finding, Findings, Place};
@@ -160,6 +160,7 @@ fn assemble(tree: &Tree, able: Able) -> (Draft, Vec<String>, Findings) {
     let root = root.or_else(|| folder::read(tree, ".", false)?.name);
     let mut names = Names {
         elsewhere: whole.elsewhere.clone(),
+        file: file(&settled),
         ..Names::default()
     };
     let mut draft = wire::name(&settled, &whole.stores, &mut names);
@@ -275,12 +276,12 @@ fn stores(
     for variable in &variables {
         let value = variable.value.as_deref().unwrap_or_default();
         let scheme = value.split(':').next().unwrap_or_default();
-        let is_path = value.starts_with("file:") && variable.name == "DATABASE_URL";
+        let is_file = RelativeFile::of(value).is_some();
         let kind = match scheme {
             "postgres" | "postgresql" => Some(Kind::Postgres),
             "redis" | "rediss" => Some(Kind::Redis),
             "sqlite" | "sqlite3" => Some(Kind::Sqlite),
-            _ if is_path => Some(Kind::Sqlite),
+            _ if is_file => Some(Kind::Sqlite),
             _ => None,
         };
         let host = value::url(value).map(|parts| parts.host.to_owned());
@@ -306,6 +307,13 @@ fn stores(
     own_migrations(tree, whole);
 }
 
+/// The file of its own that the project keeps its database in, of several the first.
+fn file(settled: &[Settled]) -> Option<String> {
+    let mut variables = settled.iter().flat_map(|one| &one.part.env);
+    let found = variables.find_map(|one| RelativeFile::of(one.value.as_deref()?));
+    found.map(|file| tree::tidy(file.path))
+}
+
 fn add_store(whole: &mut Whole, kind: Kind, place: &Place) {
     let is_database = |kind: Kind| kind != Kind::Redis;
     let has = whole
@@ -321,21 +329,6 @@ fn add_store(whole: &mut Whole, kind: Kind, place: &Place) {
             hosts: Vec::new(),
             migrate: None,
         });
-    }
-    if kind == Kind::Sqlite {
-        let needed: Vec<_> = whole
-            .stores
-            .iter()
-            .filter(|store| store.kind == kind)
-            .map(|store| store.name.clone())
-            .collect();
-        for (_, part) in whole.parts.iter_mut().filter(|(_, part)| part.is_ours) {
-            let mine = part.env.iter().any(|one| one.place == *place);
-            if mine {
-                part.env.retain(|one| one.name != "DATABASE_URL");
-                part.needs.extend(needed.clone());
-            }
-        }
     }
 }
 

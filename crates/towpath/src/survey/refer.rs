@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use super::names::Given;
 use super::secret;
 use super::sketch::{Kind, Role, Variable};
+use super::tree::tidy;
 use super::value::{Url, url};
+use crate::config::RelativeFile;
 
 /// What a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +23,9 @@ pub enum What {
 /// Said of an address that a service has of itself.
 const ITSELF: &str = "it leads to the service itself, which listens on `$HOST` and `$PORT`";
 
+/// Said of a file that no resource stands for.
+const IN_TREE: &str = "it is a file in the tree, and each release has a tree of its own: give it a resource, and `${NAME.path}`";
+
 /// Every name, and what leads to it.
 #[derive(Debug, Default)]
 pub struct Names {
@@ -34,6 +39,8 @@ pub struct Names {
     pub routes: BTreeMap<String, String>,
     /// Hosts that are elsewhere.
     pub elsewhere: Vec<String>,
+    /// The file of the SQLite resource, as the project names it.
+    pub file: Option<String>,
 }
 
 /// What is to be done with a variable.
@@ -45,6 +52,8 @@ pub enum Meaning {
     Need(String),
     /// A value for `env`.
     Env(String),
+    /// A value for `env` that leads to the file of a resource, and not into the tree: the value and the resource.
+    File(String, String),
     /// A value for `build_env`; whether it was made of an address.
     Build(String, bool),
     /// A name for `secrets`.
@@ -138,6 +147,9 @@ impl Names {
         if let Some(meaning) = given(name, value, owner) {
             return meaning;
         }
+        if let Some(meaning) = self.file(name, value) {
+            return meaning;
+        }
         let meaning = self
             .address(name, value, owner)
             .or_else(|| self.piece(name, value, owner));
@@ -175,6 +187,28 @@ impl Names {
             true => Meaning::Build(value.to_owned(), false),
             false => Meaning::Env(plain(value)),
         }
+    }
+
+    /// A file of a database. Each release has a tree of its own: what is in one stays there.
+    fn file(&self, name: &str, value: &str) -> Option<Meaning> {
+        let sqlite = self.only(Kind::Sqlite);
+        let Some(file) = RelativeFile::of(value) else {
+            let is_absolute = value.starts_with("sqlite:") && name == Kind::Sqlite.variable();
+            let store = sqlite.filter(|_| is_absolute)?;
+            return Some(Meaning::Need(store.to_owned()));
+        };
+        let is_its_own = self.file.as_deref() == Some(&tidy(file.path));
+        let Some(store) = sqlite.filter(|_| is_its_own) else {
+            return Some(Meaning::Open(IN_TREE));
+        };
+        // As `needs` brings it. What reads `sqlite:///a.db` as a relative path wants one slash more, and what reads
+        // `file:` wants that.
+        let is_brought = matches!(file.start, "sqlite:" | "sqlite://") && file.end.is_empty();
+        if is_brought && name == Kind::Sqlite.variable() {
+            return Some(Meaning::Need(store.to_owned()));
+        }
+        let value = file.with(&format!("${{{store}.path}}"));
+        Some(Meaning::File(value, store.to_owned()))
     }
 
     /// A URL of something that has a name, or `host:port`, or the host alone.
@@ -388,6 +422,10 @@ mod tests {
         names.routes.insert("api".to_owned(), "/api".to_owned());
         names.elsewhere.push("mongo".to_owned());
         names
+            .what
+            .insert("db".to_owned(), What::Store(Kind::Sqlite));
+        names.file = Some("data/notes.db".to_owned());
+        names
     }
 
     fn meaning(name: &str, value: &str) -> Meaning {
@@ -441,6 +479,29 @@ mod tests {
         ] {
             assert_eq!(meaning(name, value), right, "{name}={value}");
         }
+        for (name, value, right) in [
+            ("DB_PATH", "./data/notes.db", "${db.path}"),
+            (
+                "DATABASE_URL",
+                "sqlite:///data/notes.db",
+                "sqlite:///${db.path}",
+            ),
+            (
+                "DATABASE_URL",
+                "file:data/notes.db?mode=rwc",
+                "file:${db.path}?mode=rwc",
+            ),
+            ("STORE_URL", "sqlite:data/notes.db", "sqlite:${db.path}"),
+        ] {
+            let right = Meaning::File(right.to_owned(), "db".to_owned());
+            assert_eq!(meaning(name, value), right, "{name}={value}");
+        }
+        for value in ["sqlite:data/notes.db", "sqlite:////srv/notes.db"] {
+            let needed = Meaning::Need("db".to_owned());
+            assert_eq!(meaning("DATABASE_URL", value), needed, "{value}");
+        }
+        // Two databases in one file would be worse than none.
+        assert_eq!(meaning("CACHE_PATH", "cache.db"), Meaning::Open(IN_TREE));
         let asyncpg = meaning("DATABASE_URL", "postgresql+asyncpg://a:b@postgres/x");
         assert!(
             matches!(asyncpg, Meaning::Env(text) if text.starts_with("postgresql+asyncpg://${postgres.user}:"))

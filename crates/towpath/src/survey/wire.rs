@@ -10,7 +10,7 @@ use super::names;
 use super::refer::{Meaning, Names, Owner, What};
 use super::secret;
 use super::settle::Settled;
-use super::sketch::{Kind, Role, Source, Store};
+use super::sketch::{Kind, Role, Source, Store, Variable};
 
 /// Said of a cache's host alone.
 const CACHE: &str =
@@ -368,6 +368,10 @@ fn variables(service: &mut Service, one: &Settled, names: &Names, findings: &mut
                 examples.push((name, value, &variable.place));
             }
             Meaning::Env(value) => service.env.push((name.to_owned(), value)),
+            Meaning::File(value, store) => {
+                findings.write(&variable.place, in_store(variable, service, &value, &store));
+                service.env.push((name.to_owned(), value));
+            }
             Meaning::Build(value, is_address) if service.build.is_some() && !owner.contained => {
                 if is_address {
                     findings.decide(
@@ -401,6 +405,15 @@ fn variables(service: &mut Service, one: &Settled, names: &Names, findings: &mut
     service.secrets.sort();
     service.secrets.dedup();
     say_open(service, one, open, findings);
+}
+
+fn in_store(variable: &Variable, service: &Service, value: &str, store: &str) -> String {
+    format!(
+        "`{}` of `{}` is `{value}`, the file of `{store}`: it was `{}`, in the tree, and each release has a tree of its own",
+        variable.name,
+        service.name,
+        variable.value.as_deref().unwrap_or_default(),
+    )
 }
 
 /// Says what somebody has to give a value, in one line for each reason.
