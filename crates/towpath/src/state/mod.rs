@@ -6,6 +6,7 @@
 //! epoch; rows are appended under that epoch only, so an agent that was replaced cannot write.
 
 mod blobs;
+mod hidden;
 mod journal;
 mod partial;
 mod releases;
@@ -192,6 +193,7 @@ impl Store {
     fn open_once(dir: &Path, clock: Clock) -> Result<Store, Error> {
         let io = |error| Error::Io(dir.to_owned(), error);
         std::fs::create_dir_all(dir).map_err(io)?;
+        hidden::hide(dir);
         let lock = lock(dir, &clock)?;
         let db = Connection::open(dir.join("state.db"))?;
         db.busy_timeout(std::time::Duration::from_secs(5))?;
