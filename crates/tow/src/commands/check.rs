@@ -1,16 +1,21 @@
 //! What needs the manifest alone.
 
+use std::path::Path;
+
+use serde::Serialize;
 use towpath::agent::api::Trouble;
 use towpath::config;
 use towpath::container::{self, Engine};
 use towpath::diagnostic::{Diagnostic, Report, Severity};
 use towpath::manifest::Manifest;
+use towpath::release;
 use towpath::secret;
 
 use super::Ending;
 use crate::cli::Cli;
 use crate::cli::commands::Check;
 use crate::out;
+use crate::place::App;
 
 /// `tow check`.
 pub fn check(cli: &Cli, arguments: &Check) -> Ending {
@@ -25,11 +30,17 @@ pub fn check(cli: &Cli, arguments: &Check) -> Ending {
     }
     let engine = engine(&report);
     report.diagnostics.extend(engine);
-    let count = report.diagnostics.len();
+    let migrations = migrations(cli, &root, &report);
+    let all = || std::iter::once(&report).chain(&migrations);
     if arguments.json {
-        out::json(&report);
-    } else if count > 0 {
-        out::note(report.render(out::is_colourful()).trim_end());
+        out::json(&Said {
+            report: &report,
+            migrations: &migrations,
+        });
+    } else if all().any(|one| !one.diagnostics.is_empty()) {
+        let shown = all().filter(|one| !one.diagnostics.is_empty());
+        let shown = shown.map(|one| one.render(out::is_colourful()).trim_end().to_owned());
+        out::note(shown.collect::<Vec<_>>().join("\n\n"));
     } else {
         let environments = Manifest::parse("tow.toml", &report.text)
             .map(|manifest| manifest.environments().join(", "));
@@ -39,7 +50,29 @@ pub fn check(cli: &Cli, arguments: &Check) -> Ending {
             environments.unwrap_or_default()
         ));
     }
-    Ok(if report.has_errors() { 3 } else { 0 })
+    Ok(if all().any(Report::has_errors) { 3 } else { 0 })
+}
+
+/// What `--json` says: of the manifest, and of each file of migrations that is wrong.
+#[derive(Serialize)]
+struct Said<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    migrations: &'a [Report],
+}
+
+/// What a deployment would say of the migrations that it finds in this tree.
+fn migrations(cli: &Cli, root: &Path, report: &Report) -> Vec<Report> {
+    let manifest = Manifest::parse("tow.toml", &report.text);
+    let app = App::open(root, cli.state.clone());
+    let (Ok(manifest), Ok(app)) = (manifest, app) else {
+        return Vec::new();
+    };
+    let state = |environment: &str| {
+        let place = app.place(environment).ok()?;
+        place.server.is_none().then_some(place.state)
+    };
+    release::check_migrations(&manifest, root, &state)
 }
 
 /// Secrets that are asked for and not there, and a file of them that is not as it was signed.

@@ -208,3 +208,40 @@ fn migrations_are_written_applied_looked_at_and_taken_back_by_hand() {
     fixture.tow(&["migrate", "up", "-e", PRODUCTION]).expect(4);
     fixture.down("local");
 }
+
+const RENAME: &str = "ALTER TABLE notes RENAME COLUMN old TO older;\n";
+
+#[test]
+fn the_check_says_of_migrations_what_a_deployment_would() {
+    let mut fixture = served(MANIFEST);
+    fixture.tow(&["check"]).expect(0);
+    fixture.write("migrations/0002_older.up.sql", RENAME);
+    fixture.commit();
+    let checked = fixture.tow(&["check"]).expect(3);
+    let said = checked.err.lines().next().unwrap_or_default();
+    assert!(said.starts_with("error[migrate::"), "{}", checked.err);
+    let place = "migrations/0002_older.up.sql:1:";
+    assert!(checked.err.contains(place), "{}", checked.err);
+    let refused = fixture.tow(&DEPLOY).expect(3);
+    assert!(refused.err.contains(said), "{said}\n{}", refused.err);
+    let json: Value = fixture.tow(&["check", "--json"]).expect(3).json();
+    assert_eq!(json["file"], "tow.toml");
+    assert_eq!(
+        json["migrations"][0]["file"],
+        "migrations/0002_older.up.sql"
+    );
+    fixture.write(
+        "migrations/0002_older.up.sql",
+        &format!("-- tow: contract\n{RENAME}"),
+    );
+    fixture.tow(&["check"]).expect(0);
+    // Applied in staging as what it is; production is yet to come, and `tow check` asks nobody.
+    fixture.commit();
+    fixture.tow(&DEPLOY).expect(0);
+    fixture.tow(&["check"]).expect(0);
+    // A name that a deployment could not read is one as well.
+    fixture.write("migrations/0003.up.sql", "SELECT 1;\n");
+    let checked = fixture.tow(&["check"]).expect(3);
+    assert!(checked.err.contains("`0003.up.sql`"), "{}", checked.err);
+    fixture.down(STAGING);
+}

@@ -37,6 +37,7 @@ mod restart;
 mod run;
 mod schema;
 mod scratch;
+mod scripts;
 mod secrets;
 mod step;
 mod toolchain;
@@ -76,6 +77,7 @@ pub use resources::{
 };
 pub use restart::restart;
 pub use run::{OpenRun, Phase, StepState, Stuck};
+pub use scripts::check_migrations;
 pub use step::{Class, Presence, Side, Step};
 pub(crate) use toolchain::home;
 pub use trouble::ending;

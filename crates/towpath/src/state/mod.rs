@@ -9,6 +9,7 @@ mod blobs;
 mod hidden;
 mod journal;
 mod partial;
+mod reader;
 mod releases;
 mod room;
 
@@ -25,6 +26,7 @@ use tokio::sync::watch;
 pub use blobs::{Blobs, Incoming, sync_dir, write_whole};
 pub use journal::{Entry, Kind, Row};
 pub use partial::Partial;
+pub use reader::results;
 pub use releases::StoredRelease;
 pub use room::{Limit, room, weight};
 
