@@ -55,10 +55,26 @@ pub fn init(cli: &Cli, arguments: &Init) -> Ending {
         }
         out::say(lists(&survey).trim_end());
         if !looks {
-            out::say("\nnext: look through tow.toml, then `tow check`, then `tow up`");
+            out::say(format!(
+                "\nnext: look through tow.toml{}, then `tow check`, then `tow up`",
+                secrets(&survey)
+            ));
         }
     }
     Ok(0)
+}
+
+/// What is asked for is refused while it is not set.
+fn secrets(survey: &Survey) -> String {
+    let Some((first, others)) = survey.secrets.split_first() else {
+        return String::new();
+    };
+    let others = match others {
+        [] => String::new(),
+        others => format!("; so {}", others.join(", ")),
+    };
+    let way = survey.way.join(", ");
+    format!(", then `tow secrets set {first} -e local` (and for {way}{others})")
 }
 
 fn is_there(path: &Path) -> Trouble {

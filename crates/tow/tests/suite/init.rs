@@ -112,6 +112,30 @@ fn two_at_once_write_one() {
 }
 
 #[test]
+fn what_comes_next_can_be_typed_as_it_stands() {
+    let project = Project::new(&[PROCFILE, (".env", "B_TOKEN=canary-b\nA_TOKEN=canary-a\n")]);
+    let said = project.tow(&["init"]).expect(0).out;
+    let next = said.lines().last().unwrap_or_default();
+    let commands: Vec<_> = next.split('`').skip(1).step_by(2).collect();
+    let set = "tow secrets set A_TOKEN -e local";
+    assert_eq!(commands, [set, "tow check", "tow up"], "{next}");
+    assert!(next.contains("B_TOKEN"), "{next}");
+    let checked = project.tow(&["check"]).expect(3);
+    assert!(
+        checked.err.contains("missing in local: A_TOKEN"),
+        "{}",
+        checked.err
+    );
+    for place in ["staging", "production"] {
+        assert!(
+            project
+                .manifest()
+                .contains(&format!("[environments.{place}]"))
+        );
+    }
+}
+
+#[test]
 fn looking_writes_nothing() {
     let project = Project::new(&[PROCFILE]);
     let before = project.all();

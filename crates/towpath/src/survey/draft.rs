@@ -1,5 +1,7 @@
 //! What is going to be a manifest: everything has its final name, and refers to what is there.
 
+use std::collections::BTreeSet;
+
 use super::finding::Place;
 use super::sketch::{Kind, Migrate, Ready, Role, Target};
 
@@ -14,6 +16,30 @@ pub struct Draft {
     pub resources: Vec<Resource>,
     /// What differs from place to place.
     pub environments: Vec<Target>,
+}
+
+/// Where a release goes, where no file of the project says it.
+const WAY: [&str; 2] = ["staging", "production"];
+
+impl Draft {
+    /// The names of the environments beside `local`, in the order in which a release comes to them.
+    pub fn way(&self) -> Vec<&str> {
+        match self.environments.is_empty() {
+            true => WAY.to_vec(),
+            false => self
+                .environments
+                .iter()
+                .map(|one| one.name.as_str())
+                .collect(),
+        }
+    }
+
+    /// The secrets that services want, each once.
+    pub fn secrets(&self) -> Vec<String> {
+        let names = self.services.iter().flat_map(|one| &one.secrets);
+        let names: BTreeSet<_> = names.cloned().collect();
+        names.into_iter().collect()
+    }
 }
 
 /// How a service is run.

@@ -27,11 +27,7 @@ pub fn draw(draft: &Draft, sources: &[String], able: Able) -> String {
         }
     }
     let _ = writeln!(out, "app = {}", quoted(&draft.app));
-    let places: Vec<_> = draft
-        .environments
-        .iter()
-        .map(|one| quoted(&one.name))
-        .collect();
+    let places: Vec<_> = draft.way().into_iter().map(quoted).collect();
     if places.len() > 1 {
         let _ = writeln!(
             out,
@@ -54,6 +50,9 @@ pub fn draw(draft: &Draft, sources: &[String], able: Able) -> String {
     for target in &draft.environments {
         draw_environment(&mut out, target);
     }
+    if draft.environments.is_empty() {
+        out += ENVIRONMENTS;
+    }
     out
 }
 
@@ -66,6 +65,17 @@ run = \"\"                # fill in: what starts it; it has to listen on $HOST:$
 
 # [resources]
 # db = { kind = \"sqlite\" }   # or postgres, redis; `needs = [\"db\"]` brings DATABASE_URL
+";
+
+/// Where it runs, until somebody says more: all on this machine.
+const ENVIRONMENTS: &str = "
+[environments.local]   # the source tree, where it lies: `tow up`
+
+[environments.staging]
+
+[environments.production]
+# server = \"user@host\"     # another machine, over ssh
+# domain = \"example.com\"   # with it, https
 ";
 
 fn draw_service(out: &mut String, service: &Service, able: Able) {

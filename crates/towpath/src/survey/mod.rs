@@ -66,6 +66,10 @@ pub struct Survey {
     /// What there is to say.
     #[serde(flatten)]
     pub findings: Findings,
+    /// The secrets that services want, each to be set in every environment before anything starts.
+    pub secrets: Vec<String>,
+    /// The environments beside `local`, in the order in which a release comes to them.
+    pub way: Vec<String>,
 }
 
 /// Why there is none.
@@ -117,7 +121,12 @@ pub fn survey(root: &Path, without: &[String]) -> Result<Survey, Error> {
     let mut unread = tree.unread();
     unread.iter_mut().for_each(Finding::clean);
     match unread.is_empty() {
-        true => Ok(Survey { manifest, findings }),
+        true => Ok(Survey {
+            manifest,
+            findings,
+            secrets: draft.secrets(),
+            way: draft.way().into_iter().map(str::to_owned).collect(),
+        }),
         false => Err(Error::Unread(unread)),
     }
 }
@@ -221,7 +230,9 @@ fn own_images(tree: &Tree, sketches: &mut [(Source, Sketch)]) {
 fn sources(whole: &Whole) -> BTreeSet<String> {
     let parts = whole.parts.iter().map(|(_, part)| &part.place.file);
     let stores = whole.stores.iter().map(|store| &store.place.file);
-    parts.chain(stores).cloned().collect()
+    let parts_env = whole.parts.iter().flat_map(|(_, part)| &part.env);
+    let variables = parts_env.map(|variable| &variable.place.file);
+    parts.chain(stores).chain(variables).cloned().collect()
 }
 
 /// What `.env` and its examples say to the services of their folder. Compose has its own way of reading them.
@@ -304,7 +315,7 @@ fn stores(
             );
         }
     }
-    own_migrations(tree, whole);
+    own_migrations(tree, whole, findings);
 }
 
 /// The file of its own that the project keeps its database in, of several the first.
@@ -332,21 +343,37 @@ fn add_store(whole: &mut Whole, kind: Kind, place: &Place) {
     }
 }
 
-/// A folder of migrations in our own form.
-fn own_migrations(tree: &Tree, whole: &mut Whole) {
+/// A folder of migrations in our own form: `0001_name.up.sql`, for all engines or below a folder of one.
+fn own_migrations(tree: &Tree, whole: &mut Whole, findings: &mut Findings) {
     let is_ours = |name: &String| {
-        let number = name.split('_').next().unwrap_or_default();
-        number.len() == 4 && number.bytes().all(|b| b.is_ascii_digit()) && name.ends_with(".up.sql")
+        let number = name.split_once('_').map_or("", |(number, _)| number);
+        let is_numbered = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+        is_numbered && name.ends_with(".up.sql")
     };
-    if !tree.names("migrations").iter().any(is_ours) {
+    let below = ["", "/sqlite", "/postgres"];
+    let folders = ["migrations", "db/migrations"].into_iter();
+    let found = folders.flat_map(|folder| below.map(|below| (folder, format!("{folder}{below}"))));
+    let mut found = found.filter_map(|(folder, path)| {
+        let file = tree.names(&path).into_iter().find(is_ours)?;
+        Some((folder, Place::new(&tree::join(&path, &file), 0)))
+    });
+    let Some((folder, place)) = found.next() else {
         return;
-    }
-    let store = whole
-        .stores
-        .iter_mut()
-        .find(|store| store.kind != Kind::Redis);
-    if let Some(store) = store {
-        store.migrate = Some(Migrate::Folder("migrations".to_owned()));
+    };
+    let mut stores = whole.stores.iter_mut();
+    match stores.find(|store| store.kind != Kind::Redis) {
+        Some(store) => {
+            findings.write(
+                &place,
+                format!("`{folder}` holds the migrations of `{}`", store.name),
+            );
+            store.migrate = Some(Migrate::Folder(folder.to_owned()));
+        }
+        None => findings.decide(
+            &place,
+            format!("`{folder}` holds migrations, and nothing that was read says of which database"),
+            format!("resources.db = {{ kind = \"sqlite\", migrate = \"{folder}\" }}, and `needs = [\"db\"]`"),
+        ),
     }
 }
 
@@ -466,8 +493,12 @@ fn summarise(draft: &Draft, able: Able, findings: &mut Findings) {
                     format!("`{}` wants the secrets {}", service.name, service.secrets.join(", ")),
                 )
                 .help(match able.secrets {
-                    true => "give each its value: `tow secrets set NAME`",
-                    false => "this version gives services none: let it read a file outside of the project, named in `env`",
+                    true => format!(
+                        "give each its value: `tow secrets set {} -e local`, and for {}",
+                        service.secrets[0],
+                        draft.way().join(", "),
+                    ),
+                    false => "this version gives services none: let it read a file outside of the project, named in `env`".to_owned(),
                 }),
             );
         }
