@@ -22,6 +22,7 @@ mod databases;
 mod doctor;
 mod engines;
 mod failure;
+mod first_hour;
 #[allow(dead_code)] // what `make tls` needs
 mod fixture;
 mod foreign;
