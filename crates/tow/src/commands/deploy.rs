@@ -48,10 +48,12 @@ pub fn actor() -> String {
 }
 
 /// Begins a run and follows it to its end; gives the exit code.
-pub async fn act(act: Act<'_>) -> Ending {
+pub async fn act(mut act: Act<'_>) -> Ending {
     let (dry_run, json) = (act.begin.dry_run, act.json);
     out::note(render::place(act.place));
-    if !dry_run {
+    if dry_run {
+        act.begin.secrets = super::secrets::offer(act.place, &act.begin.what)?;
+    } else {
         super::secrets::send(act.place, act.client, &act.begin.what).await?;
     }
     // Listened for before there is a run: whoever is told to leave has to say what goes on without it.

@@ -186,11 +186,11 @@ fn fixture(manifest: &str) -> Fixture {
     fixture
 }
 
-fn set(fixture: &Fixture, name: &str, environment: &str, value: &str) -> Said {
+pub fn set(fixture: &Fixture, name: &str, environment: &str, value: &str) -> Said {
     with_input(fixture, &["secrets", "set", name, "-e", environment], value)
 }
 
-fn with_input(fixture: &Fixture, arguments: &[&str], input: &str) -> Said {
+pub fn with_input(fixture: &Fixture, arguments: &[&str], input: &str) -> Said {
     let mut command = fixture.command(&tow(), arguments);
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     // A command that refuses before it reads may have gone.

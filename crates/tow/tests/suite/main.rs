@@ -45,6 +45,7 @@ mod rehearse;
 mod room;
 mod rotate;
 mod rotate_database;
+mod secrets;
 mod setup;
 mod snapshot;
 mod storage;

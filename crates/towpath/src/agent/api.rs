@@ -122,6 +122,9 @@ pub struct Begin {
     /// Only plan, and say what would be done.
     #[serde(default)]
     pub dry_run: bool,
+    /// What a dry run plans with in the place of the secrets that are kept, as in [`TakeSecrets`]; it is not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<String>,
     /// Also where the very release serves already: its instances are started anew.
     #[serde(default)]
     pub again: bool,
@@ -141,6 +144,7 @@ impl Begin {
             what,
             actor,
             dry_run: false,
+            secrets: None,
             again: false,
             sabotage: None,
             token: crate::id::token(),

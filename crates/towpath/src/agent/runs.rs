@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::answer::{Failure, failed, invalid, refused};
 use super::api::{Begin, Begun, Collect, LookAtSchemas, What};
+use super::secrets;
 use crate::clock::utc;
 use crate::diagnostic::Diagnostic;
 use crate::id::{ReleaseId, RunId};
@@ -341,12 +342,19 @@ fn plan(world: &World, now: &Environment, asked: Begin) -> Result<Planned, Failu
         actor,
         sabotage,
         again,
+        secrets,
+        dry_run,
         ..
     } = asked;
+    let offered = match &secrets {
+        Some(text) if dry_run => Some(secrets::offered(world, text)?),
+        _ => None,
+    };
     let order = Order {
         actor: &actor,
         sabotage,
         again,
+        secrets: offered.as_ref(),
     };
     let bring = |operation, what| release::bring(world, now, operation, what, order);
     let plan = match what {

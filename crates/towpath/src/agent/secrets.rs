@@ -45,6 +45,13 @@ pub(super) fn take(world: &World, asked: &TakeSecrets) -> Result<(), Failure> {
     taken.map_err(|error| trouble(&error))
 }
 
+/// What a dry run brings along, where it would be taken; it is not.
+pub(super) fn offered(world: &World, text: &str) -> Result<File, Failure> {
+    let file = File::parse(text).map_err(|error| trouble(&error))?;
+    let weighed = keeper(world).weigh(&file, &world.app, &world.environment);
+    weighed.map(|_| file).map_err(|error| trouble(&error))
+}
+
 pub(super) fn audit(world: &World) -> Result<AuditRows, Failure> {
     let identity = keeper(world).identity().map_err(|error| trouble(&error))?;
     let chain = audit::of_agent(&world.state(), &world.app, &world.environment);

@@ -17,6 +17,7 @@ use crate::build::Source;
 use crate::config::{Config, Purpose, Role};
 use crate::diagnostic::{Diagnostic, Report};
 use crate::id::{Digest, InstanceId, ReleaseId, RunId};
+use crate::secret::File;
 use crate::supervise::free_port;
 use crate::{config, manifest::Manifest};
 
@@ -46,6 +47,8 @@ pub struct Order<'a> {
     pub sabotage: Option<Sabotage>,
     /// Also where the very release serves already: its instances are started anew.
     pub again: bool,
+    /// Secrets to plan with in the place of those that are kept: a dry run's, which are not taken.
+    pub secrets: Option<&'a File>,
 }
 
 /// Which version is left for the way back.
@@ -138,7 +141,7 @@ fn plan(
         return Err(Refusal::Already(release));
     }
     engine(&containers)?;
-    secrets::check(world, &config, operation)?;
+    secrets::check(world, &config, operation, order)?;
     if let (Some(release), Operation::Promote) = (prepared.release, operation) {
         baked::check(world, &config, &prepare::record(world, release)?)?;
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::planner::Result;
-use super::{Operation, Refusal, World};
+use super::{Operation, Order, Refusal, World};
 use crate::config::{Config, Resource, Secret};
 use crate::diagnostic::Diagnostic;
 use crate::resource::kept;
@@ -11,7 +11,12 @@ use crate::secret::OVERDUE_DAYS;
 use crate::secret::keep::Keeper;
 
 /// Refuses a configuration whose secrets could not be handed over.
-pub(super) fn check(world: &World, config: &Config, operation: Operation) -> Result<()> {
+pub(super) fn check(
+    world: &World,
+    config: &Config,
+    operation: Operation,
+    order: Order<'_>,
+) -> Result<()> {
     let services = config.services.values();
     let addresses = config
         .resources
@@ -30,7 +35,8 @@ pub(super) fn check(world: &World, config: &Config, operation: Operation) -> Res
     }
     let keys: Vec<String> = keys.into_iter().collect();
     let environment = &world.environment;
-    let lack = Keeper::new(&world.state()).lacks(environment, &keys);
+    let keeper = Keeper::new(&world.state()).as_if(order.secrets);
+    let lack = keeper.lacks(environment, &keys);
     let lack = lack.map_err(|error| {
         Refusal::Refused(
             Diagnostic::error("secret::tampered", error.to_string()).note("nothing was touched"),
@@ -58,7 +64,7 @@ pub(super) fn check(world: &World, config: &Config, operation: Operation) -> Res
         ));
     }
     match operation {
-        Operation::Promote => young(world, config, &keys),
+        Operation::Promote => young(world, config, &keeper, &keys),
         _ => Ok(()),
     }
 }
@@ -85,10 +91,10 @@ fn most(policy: &Secret) -> i64 {
 }
 
 /// What is promoted comes with secrets that are rotated; going back, and mending something, is always free.
-fn young(world: &World, config: &Config, keys: &[String]) -> Result<()> {
+fn young(world: &World, config: &Config, keeper: &Keeper, keys: &[String]) -> Result<()> {
     let environment = &world.environment;
-    let file = Keeper::new(&world.state()).file();
-    let file = file
+    let file = keeper
+        .file()
         .map_err(|error| Refusal::Failed(Diagnostic::error("secret::failed", error.to_string())))?;
     let now = world.store.clock().wall_ms();
     for key in keys {

@@ -12,6 +12,8 @@ use crate::state::write_whole;
 /// The folder of an agent, as far as secrets go.
 pub struct Keeper {
     state: PathBuf,
+    /// Looked at in the place of what is kept.
+    offered: Option<File>,
 }
 
 impl Keeper {
@@ -20,6 +22,16 @@ impl Keeper {
     pub fn new(state: &Path) -> Keeper {
         Keeper {
             state: state.to_owned(),
+            offered: None,
+        }
+    }
+
+    /// The same, as if it had taken `offered`, where there is one.
+    #[must_use]
+    pub fn as_if(self, offered: Option<&File>) -> Keeper {
+        Keeper {
+            offered: offered.cloned(),
+            ..self
         }
     }
 
@@ -36,7 +48,10 @@ impl Keeper {
     /// # Errors
     /// When it is there and cannot be read.
     pub fn file(&self) -> Result<Option<File>, Error> {
-        File::read(&self.state)
+        match &self.offered {
+            Some(file) => Ok(Some(file.clone())),
+            None => File::read(&self.state),
+        }
     }
 
     /// Takes the environment's part of a file in the place of the one before.
@@ -44,18 +59,30 @@ impl Keeper {
     /// # Errors
     /// When it is another environment's, not as it was signed, or older than what was here.
     pub fn take(&self, file: &File, app: &str, environment: &str) -> Result<(), Error> {
-        let is_ours = file.environments.keys().all(|name| name == environment);
-        if file.project != app || !is_ours {
-            let why = format!("these secrets are not those of {app} in {environment}");
-            return Err(Error::Tampered(why));
-        }
-        let path = self.state.join("secrets.pin");
-        let next = Pin::next(Pin::read(&path)?.as_ref(), file, environment)?;
+        let next = self.weigh(file, app, environment)?;
+        let path = self.pin();
         let text = file.text()?;
         let target = self.state.join(super::FILE);
         // Remembered first: what is cut off here is said again, and is the same generation.
         next.write(&path)?;
         write_whole(&target, text.as_bytes()).map_err(|error| Error::Io(target, error))
+    }
+
+    fn pin(&self) -> PathBuf {
+        self.state.join("secrets.pin")
+    }
+
+    /// Whether [`Keeper::take`] would take a file, and what would be remembered of it then. Nothing is.
+    ///
+    /// # Errors
+    /// As [`Keeper::take`].
+    pub fn weigh(&self, file: &File, app: &str, environment: &str) -> Result<Pin, Error> {
+        let is_ours = file.environments.keys().all(|name| name == environment);
+        if file.project != app || !is_ours {
+            let why = format!("these secrets are not those of {app} in {environment}");
+            return Err(Error::Tampered(why));
+        }
+        Pin::next(Pin::read(&self.pin())?.as_ref(), file, environment)
     }
 
     /// Names of `keys` that are missing, and of those that the agent cannot read.

@@ -3,6 +3,7 @@
 mod audit;
 mod database;
 mod list;
+mod offer;
 mod people;
 mod replace;
 mod rotate;
@@ -23,6 +24,7 @@ use crate::cli::Cli;
 use crate::cli::commands::{Secrets, SecretsCommand, Set};
 use crate::place::{App, Place};
 use crate::{connect, out, render, times};
+pub use offer::offer;
 use store::Store;
 
 /// `tow secrets`.
