@@ -4,10 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
+use crate::answer::Answer;
 use crate::api::Health;
 use crate::table::Table;
 use crate::target::Target;
@@ -60,35 +62,32 @@ async fn watch(target: Arc<Target>, health: Health) {
 }
 
 async fn check(target: &Target, health: &Health) -> io::Result<()> {
-    let limit = Duration::from_millis(health.timeout_ms);
-    match tokio::time::timeout(limit, ask(target, health.path.as_deref())).await {
-        Ok(result) => result,
-        Err(_) => Err(io::Error::other(format!(
-            "check: no answer within {} ms",
-            health.timeout_ms
-        ))),
+    let until = Instant::now() + Duration::from_millis(health.timeout_ms);
+    let asked = timeout_at(until, ask(target, health.path.as_deref())).await;
+    let asked = asked.map_err(|_| {
+        io::Error::other(format!("check: no answer within {} ms", health.timeout_ms))
+    })?;
+    let (Some(mut answer), Some(path)) = (asked?, &health.path) else {
+        return Ok(());
+    };
+    answer.drain(until).await;
+    match answer.status() {
+        Some(200..400) => Ok(()),
+        Some(code) => Err(io::Error::other(format!("GET {path} -> {code}"))),
+        None => Err(io::Error::other(format!("GET {path} -> no HTTP"))),
     }
 }
 
-async fn ask(target: &Target, path: Option<&str>) -> io::Result<()> {
+/// Connects, and asks where there is a path to ask for.
+async fn ask(target: &Target, path: Option<&str>) -> io::Result<Option<Answer<TcpStream>>> {
     let mut stream = TcpStream::connect(target.addr)
         .await
         .map_err(|error| io::Error::other(format!("connect: {error}")))?;
-    let Some(path) = path else { return Ok(()) };
+    let Some(path) = path else { return Ok(None) };
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
         target.addr
     );
     stream.write_all(request.as_bytes()).await?;
-    // "HTTP/1.1 200" is all that is wanted of the answer.
-    let mut line = [0; 12];
-    stream.read_exact(&mut line).await?;
-    let status = line
-        .strip_prefix(b"HTTP/1.")
-        .and_then(|rest| std::str::from_utf8(rest.get(2..)?).ok());
-    match status {
-        Some(code) if code.starts_with('2') || code.starts_with('3') => Ok(()),
-        Some(code) => Err(io::Error::other(format!("GET {path} -> {code}"))),
-        None => Err(io::Error::other(format!("GET {path} -> no HTTP"))),
-    }
+    Answer::begin(stream).await.map(Some)
 }

@@ -8,6 +8,7 @@
 //! whether that epoch is still in force; if not it takes itself out and begins again. So once the generation has been
 //! raised, a count of zero means that nothing is under way and nothing will be.
 
+pub mod answer;
 pub mod api;
 pub mod certificate;
 pub mod control;

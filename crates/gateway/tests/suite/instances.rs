@@ -1,9 +1,12 @@
 //! Choosing an instance, and what happens when one is gone.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use towpath_gateway::api::{Health, Route, Table};
 
 use crate::app::App;
@@ -243,6 +246,52 @@ async fn an_instance_that_fails_its_checks_gets_no_requests_until_it_passes() {
         ask(&gateway, "POST", "/ws-not", "", b"x").await.status == 200 && again.count() > 4
     })
     .await;
+}
+
+/// A server whose status is good at once and whose body never ends, or never comes; how often it was asked.
+async fn endless(body: &'static [u8]) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (addr, asked) = (listener.local_addr().unwrap(), Arc::default());
+    let count: Arc<AtomicUsize> = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            count.fetch_add(1, SeqCst);
+            tokio::spawn(async move {
+                let head = b"HTTP/1.1 200 OK\r\n\r\n";
+                let mut heard = stream.write_all(head).await;
+                while heard.is_ok() && !body.is_empty() {
+                    heard = stream.write_all(body).await;
+                }
+                // Until whoever asked has gone.
+                while let Ok(1..) = stream.read(&mut [0; 4096]).await {}
+            });
+        }
+    });
+    (addr, asked)
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_end_makes_no_good_answer_bad_and_holds_no_check_up() {
+    for body in [&b"and on "[..], b""] {
+        let (addr, asked) = endless(body).await;
+        let mut table = table(&[addr]);
+        table.pools.get_mut("app").unwrap().health = Some(Health {
+            path: Some("/".to_owned()),
+            interval_ms: 10,
+            timeout_ms: 100,
+            passes: 1,
+            failures: 1,
+        });
+        let gateway = Gateway::serving(table).await;
+        until("it was asked again and again", || async {
+            asked.load(SeqCst) > 5
+        })
+        .await;
+        let state = gateway.control().state().await.unwrap();
+        let target = state.targets.values().next().unwrap();
+        assert!(target.healthy, "{:?}", target.last_error);
+        assert_eq!(target.last_error, None);
+    }
 }
 
 #[tokio::test]

@@ -41,6 +41,7 @@ mod machine;
 mod maintenance;
 mod matrix;
 mod migrate;
+mod probes;
 mod rehearse;
 mod room;
 mod rotate;

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::process::Command;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
+use towpath_gateway::answer::Answer;
 use towpath_shim::protocol::{State, Status};
 use towpath_shim::tree;
 
@@ -45,10 +46,7 @@ pub async fn ask(
     let (question, answer) = match probe {
         Probe::Http(path) => {
             let question = format!("GET http://127.0.0.1:{port}{path}");
-            (
-                question,
-                bounded(limit, http(process, path, &status.pids)).await,
-            )
+            (question, http(process, path, &status.pids, limit).await)
         }
         Probe::Tcp => (
             format!("connect 127.0.0.1:{port}"),
@@ -71,10 +69,10 @@ pub async fn ask(
     }
 }
 
-async fn bounded(
+async fn bounded<T>(
     limit: Duration,
-    work: impl Future<Output = Result<(), String>>,
-) -> Result<(), String> {
+    work: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
     timeout(limit, work)
         .await
         .unwrap_or_else(|_| Err(format!("no answer within {} ms", limit.as_millis())))
@@ -126,7 +124,22 @@ async fn own(process: &Process, pids: &[u32]) -> Result<(), String> {
     }
 }
 
-async fn http(process: &Process, path: &str, pids: &[u32]) -> Result<(), String> {
+/// The status decides; what comes behind it may be slow, or endless.
+async fn http(process: &Process, path: &str, pids: &[u32], limit: Duration) -> Result<(), String> {
+    let until = Instant::now() + limit;
+    let mut answer = bounded(limit, get(process, path, pids)).await?;
+    answer.drain(until).await;
+    match answer.status() {
+        None => Err("no HTTP answer".to_owned()),
+        Some(200..400) => Ok(()),
+        Some(status) => {
+            let text = String::from_utf8_lossy(answer.bytes());
+            Err(format!("{status} {}", excerpt(&text)))
+        }
+    }
+}
+
+async fn get(process: &Process, path: &str, pids: &[u32]) -> Result<Answer<TcpStream>, String> {
     let port = process.port.unwrap_or(0);
     let mut stream = connect(port).await?;
     let request = format!(
@@ -136,33 +149,9 @@ async fn http(process: &Process, path: &str, pids: &[u32]) -> Result<(), String>
         .write_all(request.as_bytes())
         .await
         .map_err(|error| error.to_string())?;
-    let answer = head(&mut stream).await;
+    let answer = Answer::begin(stream).await;
     own(process, pids).await?;
-    let text = String::from_utf8_lossy(&answer);
-    let status = text
-        .strip_prefix("HTTP/1.")
-        .and_then(|rest| rest.get(2..5)?.parse::<u16>().ok());
-    match status {
-        None => Err("no HTTP answer".to_owned()),
-        Some(200..400) => Ok(()),
-        Some(status) => Err(format!("{status} {}", excerpt(&text))),
-    }
-}
-
-/// What came until the head was whole, or the server stopped: one that keeps the connection open
-/// although it was asked to close has answered all the same. A failure's body comes with its head.
-async fn head(stream: &mut TcpStream) -> Vec<u8> {
-    let mut answer = Vec::new();
-    while answer.len() < 16 * 1024 && !answer.windows(4).any(|four| four == b"\r\n\r\n") {
-        match stream.read_buf(&mut answer).await {
-            Ok(1..) => {}
-            _ => break,
-        }
-    }
-    // The rest too, where it comes at once: a server whose answer is left unread complains of it.
-    let rest = async { while let Ok(1..) = stream.read_buf(&mut answer).await {} };
-    let _ = timeout(Duration::from_millis(50), rest).await;
-    answer
+    answer.map_err(|error| error.to_string())
 }
 
 fn excerpt(text: &str) -> String {
