@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use towpath::agent::ClientError;
-use towpath::config;
+use towpath::config::{self, Config};
 use towpath::manifest::Manifest;
-use towpath::release::{Drift, declared};
+use towpath::release::{Drift, GATEWAY, addresses, declared};
 use towpath::secret::File;
 
 use super::Ending;
@@ -46,7 +46,9 @@ pub async fn drift(cli: &Cli, here: &Here) -> Ending {
         let staged = declared(service, secrets.as_ref(), &place.environment);
         (name.clone(), staged)
     });
-    let rows = rows(&staged.collect(), &there);
+    let mut staged: Staged = staged.collect();
+    staged.extend(of_gateway(&config, &there));
+    let rows = rows(&staged, &there);
     if here.json {
         out::json(&rows);
         return Ok(0);
@@ -84,6 +86,17 @@ pub async fn drift(cli: &Cli, here: &Here) -> Ending {
 
 /// By service, the environment that each is to have.
 type Staged = BTreeMap<String, BTreeMap<String, String>>;
+
+/// Where the gateway is to listen, once there is one; what is left to the agent is as the agent says.
+fn of_gateway(config: &Config, there: &[Drift]) -> Option<(String, BTreeMap<String, String>)> {
+    let found = there.iter().find(|one| one.service == GATEWAY)?;
+    let mut staged = addresses(config.listen, config.tls.as_ref());
+    let applied = found.applied.get_key_value("listen");
+    if let (None, Some((key, applied))) = (config.listen, applied) {
+        staged.insert(key.clone(), applied.clone());
+    }
+    Some((found.service.clone(), staged))
+}
 
 fn rows(staged: &Staged, there: &[Drift]) -> Vec<Row> {
     let known = there.iter().map(|one| &one.service);

@@ -35,6 +35,7 @@ mod jobs;
 mod key;
 mod kill;
 mod link;
+mod listen;
 mod load;
 mod looking;
 mod machine;

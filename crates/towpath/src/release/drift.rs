@@ -5,12 +5,14 @@
 //! manifest and the secrets beside whoever asks would mean; they compare it themselves.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use towpath_shim::protocol::Spec;
 
-use super::World;
-use crate::config::{Config, Service};
+use super::gateway::{GATEWAY, listen_of, tls_of};
+use super::{Environment, World};
+use crate::config::{Config, Service, Tls};
 use crate::diagnostic::Diagnostic;
 use crate::id::{Digest, InstanceId};
 use crate::secret::keep::Keeper;
@@ -18,10 +20,10 @@ use crate::secret::rotation::Given;
 use crate::secret::{File, audit};
 use crate::supervise::Process;
 
-/// The environment of one service, by name.
+/// The environment of one service, by name; of the gateway, where it listens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drift {
-    /// The service.
+    /// The service, or `gateway`.
     pub service: String,
     /// What is applied.
     pub applied: BTreeMap<String, String>,
@@ -59,7 +61,8 @@ fn short(hash: &str) -> String {
 /// # Errors
 /// When the journal, the manifest or the secrets cannot be read.
 pub fn drift(world: &World) -> Result<Vec<Drift>, Diagnostic> {
-    let Some(live) = world.environment()?.live else {
+    let now = world.environment()?;
+    let Some(live) = &now.live else {
         return Ok(Vec::new());
     };
     let config = live.config(&world.environment)?;
@@ -92,8 +95,36 @@ pub fn drift(world: &World) -> Result<Vec<Drift>, Diagnostic> {
     };
     let services = |config: &Config| config.services.iter().map(of).collect::<Vec<_>>();
     let mut all = services(&config);
+    all.extend(of_gateway(world, &now, &config));
     all.retain(|one| !one.applied.is_empty());
     Ok(all)
+}
+
+/// Where a gateway is to listen, by the keys of the manifest.
+#[must_use]
+pub fn addresses(listen: Option<SocketAddr>, tls: Option<&Tls>) -> BTreeMap<String, String> {
+    let tls = tls.map(|tls| ("listen_tls", tls.listen));
+    let both = listen
+        .map(|listen| ("listen", listen))
+        .into_iter()
+        .chain(tls);
+    both.map(|(key, address)| (key.to_owned(), address.to_string()))
+        .collect()
+}
+
+/// An address that the manifest leaves to the agent is as it is to be, whatever it is.
+fn of_gateway(world: &World, now: &Environment, config: &Config) -> Option<Drift> {
+    let listen = now.gateway.clone()?;
+    let tls = now.gateway_tls.clone().map(|tls| ("listen_tls", tls));
+    let live = [("listen", listen.clone())].into_iter().chain(tls);
+    let live: BTreeMap<_, _> = live.map(|(key, at)| (key.to_owned(), at)).collect();
+    let mut applied = addresses(listen_of(world, config), tls_of(world, config));
+    applied.entry("listen".to_owned()).or_insert(listen);
+    Some(Drift {
+        service: GATEWAY.to_owned(),
+        applied,
+        live: [(InstanceId(GATEWAY.to_owned()), live)].into(),
+    })
 }
 
 fn one(

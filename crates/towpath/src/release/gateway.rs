@@ -144,45 +144,56 @@ pub(super) fn tls_of<'a>(world: &World, config: &'a Config) -> Option<&'a Tls> {
     config.tls.as_ref().filter(|_| !world.rehearsal)
 }
 
+/// Where plain requests are to come in, as far as the manifest says: a rehearsal has no address that was declared.
+pub(super) fn listen_of(world: &World, config: &Config) -> Option<SocketAddr> {
+    config.listen.filter(|_| !world.rehearsal)
+}
+
 fn shown(tls: Option<&str>) -> String {
     tls.map_or("no https".to_owned(), |tls| format!("https at {tls}"))
 }
 
+/// What the gateway has and what `config` wants in its place, as far as that is something else.
+fn other_address(world: &World, now: &Environment, config: &Config) -> Option<(String, String)> {
+    let listens = now.gateway.clone()?;
+    let listen = listen_of(world, config).map(|listen| listen.to_string());
+    let plain = listen.map(|listen| (listens, listen));
+    let https = tls_of(world, config).map(|tls| tls.listen.to_string());
+    let https = (shown(now.gateway_tls.as_deref()), shown(https.as_deref()));
+    let both = plain.into_iter().chain([https]);
+    let (has, wanted): (Vec<_>, Vec<_>) = both.filter(|(has, wanted)| has != wanted).unzip();
+    (!has.is_empty()).then(|| (has.join(" and "), wanted.join(" and ")))
+}
+
 /// The listeners belong to the gateway's shim, and cannot be others without closing those there are.
 pub(super) fn keeps_address(
-    listen: &str,
+    world: &World,
     now: &Environment,
-    wanted: Option<&str>,
+    config: &Config,
 ) -> Result<(), Refusal> {
-    if now.gateway_tls.as_deref() == wanted {
+    let Some((has, wanted)) = other_address(world, now, config) else {
         return Ok(());
-    }
-    let text = format!(
-        "the gateway has {}, and the manifest wants {}",
-        shown(now.gateway_tls.as_deref()),
-        shown(wanted)
-    );
+    };
+    let environment = &world.environment;
+    let text = format!("the gateway has {has}, and the manifest wants {wanted}");
+    let listens = now.gateway.as_deref().unwrap_or_default();
     let diagnostic = Diagnostic::error("gateway::other-address", text)
         .note(format!(
-            "it listens on {listen} and goes on; nothing was touched"
+            "it listens on {listens} and goes on; nothing was touched"
         ))
-        .help("take the environment down and deploy it again: `tow down`");
+        .help(format!(
+            "an address changes with a new gateway only: take the environment down with `tow down -e {environment}`, and bring it in again"
+        ));
     Err(Refusal::Refused(diagnostic))
 }
 
-/// What stays of https when `version` wants another than the gateway has.
-pub(super) fn other_https(world: &World, now: &Environment, version: &Version) -> Option<String> {
+/// What stays at the gateway when `version` wants something else than it has.
+pub(super) fn kept_address(world: &World, now: &Environment, version: &Version) -> Option<String> {
     let config = version.config(&world.environment).ok()?;
-    let wanted = tls_of(world, &config).map(|tls| tls.listen.to_string());
-    let has = now.gateway_tls.as_deref();
-    let differs = now.gateway.is_some() && has != wanted.as_deref();
-    differs.then(|| {
-        format!(
-            "the gateway keeps {}, though that release wants {}",
-            shown(has),
-            shown(wanted.as_deref())
-        )
-    })
+    let (has, wanted) = other_address(world, now, &config)?;
+    Some(format!(
+        "the gateway keeps {has}, though that release wants {wanted}"
+    ))
 }
 
 /// From now on the gateway is kept running; a second call changes nothing.

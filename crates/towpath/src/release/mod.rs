@@ -51,7 +51,7 @@ mod world;
 pub use alive::{Asking, Seen, ask, prepare as ask_of};
 pub use baked::carried;
 pub use collect::{Collected, Garbage, doom, garbage, of_no_release, remove};
-pub use drift::{Drift, declared, drift};
+pub use drift::{Drift, addresses, declared, drift};
 pub use effect::bakes::bake_ids;
 pub use effect::images::image_id;
 pub use executor::{Cancel, Outcome, resume};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::containers::{containers, engine};
-use super::gateway::{keeps_address, other_https, tls_of};
+use super::gateway::{keeps_address, kept_address, listen_of, tls_of};
 use super::prepare::{self, Prepared};
 use super::schema::{self, Hold};
 use super::version::millis;
@@ -235,10 +235,10 @@ fn steps_of_gateway(
     match &now.gateway {
         // The way back has to be free: the gateway goes on where it listens.
         Some(_) if operation == Operation::Rollback => return Ok(None),
-        Some(listen) => return keeps_address(listen, now, listen_tls.as_deref()).map(|()| None),
+        Some(_) => return keeps_address(world, now, config).map(|()| None),
         None => {}
     }
-    let listen = match config.listen.filter(|_| !world.rehearsal) {
+    let listen = match listen_of(world, config) {
         Some(listen) => listen,
         None => ([127, 0, 0, 1], port(world, 0, taken)?).into(),
     };
@@ -516,15 +516,15 @@ pub fn price(world: &World, now: &Environment, plan: &Plan) -> String {
         "cold: it is launched and becomes ready first"
     };
     let schema = schema::stays(world, plan);
-    let https = plan
+    let kept = plan
         .new
         .as_ref()
-        .and_then(|new| other_https(world, now, new));
+        .and_then(|new| kept_address(world, now, new));
     format!(
         "{} -> {}, {how}; {schema}; rows written since stay{}",
         name(plan.old.as_ref()),
         name(plan.new.as_ref()),
-        https.map(|https| format!("; {https}")).unwrap_or_default()
+        kept.map(|kept| format!("; {kept}")).unwrap_or_default()
     )
 }
 
