@@ -279,6 +279,8 @@ pub mod commands {
             #[arg(short, long = "env", value_name = "ENV")]
             environment: String,
         },
+        /// Give the secrets the name that the application has in tow.toml now: all of them are encrypted and signed anew.
+        Rename,
         /// Print what others need to let you read: your recipient, and the key of your signatures.
         Key,
         /// Who reads which environment.

@@ -82,7 +82,15 @@ fn secrets(manifest: &Manifest, root: &std::path::Path) -> Result<Vec<Diagnostic
         diagnostic: Diagnostic::error("secret::tampered", error.to_string())
             .help("look at who changed it: `git log -p tow.secrets.toml`"),
     };
-    let file = secret::File::read(root).map_err(wrong)?;
+    let app = manifest.get("app").and_then(|app| app.as_text());
+    let file = match app {
+        Some(app) => secret::File::of(root, app),
+        None => secret::File::read(root),
+    };
+    let file = file.map_err(|error| match error {
+        secret::Error::Project { .. } => super::secrets::failed(&error),
+        error => wrong(error),
+    })?;
     let environments = manifest.environments();
     for environment in &environments {
         file.as_ref()

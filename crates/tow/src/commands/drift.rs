@@ -32,7 +32,7 @@ pub async fn drift(cli: &Cli, here: &Here) -> Ending {
     let invalid = |report| out::invalid_manifest(&report, here.json);
     let manifest = Manifest::parse("tow.toml", &app.text).map_err(invalid)?;
     let config = config::resolve(&manifest, &place.environment).map_err(invalid)?;
-    let secrets = File::read(&app.root).map_err(|error| super::inner::failed(&error))?;
+    let secrets = File::of(&app.root, &app.name).map_err(|error| super::secrets::failed(&error))?;
     // Looking makes no environment.
     let there = match place.server.is_some() || towpath::agent::exists(&place.state) {
         false => Vec::new(),

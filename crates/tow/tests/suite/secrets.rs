@@ -1,9 +1,14 @@
 //! The file of secrets and the agent that is sent its part: what a dry run plans with, and what is kept of it.
 
 use std::fs;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use towpath::agent::socket;
 
 use crate::canary::set;
-use crate::fixture::{Fixture, PRODUCTION, STAGING};
+use crate::fixture::{Fixture, PRODUCTION, Running, STAGING, Said, tow};
+use crate::machine;
 
 const MANIFEST: &str = r#"
 app = "fixture"
@@ -91,4 +96,141 @@ fn a_dry_run_refuses_the_secrets_that_the_real_run_would_refuse() {
         assert_eq!(kept(&fixture, STAGING), was);
     }
     fixture.down(STAGING);
+}
+
+/// Gives the application of the fixture another name.
+fn renamed(fixture: &Fixture, from: &str, to: &str) {
+    let path = fixture.repo().join("tow.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let text = text.replace(&format!("app = {from:?}"), &format!("app = {to:?}"));
+    fs::write(path, text).unwrap();
+}
+
+/// The environment `local` of a fixture, with its state beside the manifest, where it is for whoever says nothing else:
+/// there it stays when the application is given another name.
+struct Local<'a>(&'a Fixture);
+
+impl Local<'_> {
+    fn state(&self) -> PathBuf {
+        self.0.repo().join(".tow")
+    }
+
+    fn tow(&self, arguments: &[&str]) -> Said {
+        self.tow_with(arguments, Stdio::null())
+    }
+
+    fn tow_with(&self, arguments: &[&str], input: impl Into<Stdio>) -> Said {
+        let mut command = self.0.command(&tow(), arguments);
+        command.env_remove("TOWPATH_STATE").stdin(input);
+        self.0.end(Running(command.spawn().unwrap()))
+    }
+
+    /// Brings the application up with a secret, under its first name.
+    fn begin(&self) {
+        self.0.write(".gitignore", ".tow/\n");
+        let value = self.0.dir.join("value");
+        fs::write(&value, "of local").unwrap();
+        let value = fs::File::open(value).unwrap();
+        self.tow_with(&["secrets", "set", "API_KEY", "-e", "local"], value)
+            .expect(0);
+        self.tow(&["up"]).expect(0);
+    }
+}
+
+impl Drop for Local<'_> {
+    fn drop(&mut self) {
+        let state = self.state();
+        machine::sweep(&state, &state);
+        if let Some(runtime) = socket(&state).parent() {
+            let _ = fs::remove_dir_all(runtime);
+        }
+    }
+}
+
+fn refuses(said: &Said, code: i32, help: &str) {
+    let said = said.clone().expect(code);
+    for part in ["secret::project", "`fixture`", "`other`", help] {
+        assert!(said.err.contains(part), "{part} in {said:?}");
+    }
+}
+
+#[test]
+fn secrets_follow_the_application_to_its_new_name() {
+    let fixture = fixture();
+    set(&fixture, "API_KEY", STAGING, "of staging").expect(0);
+    let local = Local(&fixture);
+    local.begin();
+    renamed(&fixture, "fixture", "other");
+    for arguments in [
+        &["up"][..],
+        &["up", "--dry-run"],
+        &["secrets", "list"],
+        &["secrets", "get", "API_KEY", "-e", "local"],
+        &["secrets", "people"],
+        &["secrets", "sign", "-e", "local"],
+        &["config", "drift"],
+        &["check"],
+    ] {
+        refuses(&local.tow(arguments), 3, "tow secrets rename");
+    }
+
+    local.tow(&["secrets", "rename"]).expect(0);
+    for environment in ["local", STAGING] {
+        let get = ["secrets", "get", "API_KEY", "-e", environment];
+        let said = local.tow(&get).expect(0);
+        assert_eq!(said.out, format!("of {environment}\n"));
+    }
+    // What runs was begun under the old name, and says the way out.
+    for arguments in [&["up", "--dry-run"][..], &["up"]] {
+        refuses(&local.tow(arguments), 4, "tow down -e local");
+    }
+    local.tow(&["down"]).expect(0);
+    local.tow(&["up"]).expect(0);
+    local.tow(&["secrets", "rename"]).expect(0);
+    local.tow(&["down"]).expect(0);
+}
+
+/// Where nothing of its own is sent, what is there is not handed over.
+#[test]
+fn an_application_is_not_given_what_one_of_another_name_has_left() {
+    let fixture = fixture();
+    let local = Local(&fixture);
+    local.begin();
+    local.tow(&["down"]).expect(0);
+    renamed(&fixture, "fixture", "other");
+    fs::remove_file(fixture.repo().join("tow.secrets.toml")).unwrap();
+    refuses(&local.tow(&["up"]), 4, "tow secrets set");
+}
+
+#[test]
+fn who_does_not_read_all_secrets_cannot_rename_them() {
+    let mut fixture = fixture();
+    set(&fixture, "API_KEY", STAGING, "of staging").expect(0);
+    set(&fixture, "API_KEY", PRODUCTION, "of production").expect(0);
+    let mine = fixture.env.clone();
+    let home = fixture.dir.join("config-of-another");
+    fixture.env.push(("XDG_CONFIG_HOME", home));
+    let contact = fixture.tow(&["secrets", "key"]).expect(0).out;
+    let theirs = std::mem::replace(&mut fixture.env, mine);
+    let admit = [
+        "secrets",
+        "people",
+        "add",
+        "bob",
+        contact.trim(),
+        "-e",
+        STAGING,
+    ];
+    fixture.tow(&admit).expect(0);
+    renamed(&fixture, "fixture", "other");
+    let file = fixture.repo().join("tow.secrets.toml");
+    let before = fs::read(&file).unwrap();
+
+    let mine = std::mem::replace(&mut fixture.env, theirs);
+    let refused = fixture.tow(&["secrets", "rename"]).expect(4);
+    assert!(refused.err.contains("secret::no-reader"), "{refused:?}");
+    assert_eq!(fs::read(&file).unwrap(), before);
+    fixture.env = mine;
+    fixture.tow(&["secrets", "rename"]).expect(0);
+    assert_ne!(fs::read(&file).unwrap(), before);
 }

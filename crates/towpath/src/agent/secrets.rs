@@ -8,6 +8,24 @@ use crate::release::World;
 use crate::secret::keep::Keeper;
 use crate::secret::{Error, File, audit};
 
+/// A command sends those of the application that it is about: then this agent is the one that is another's.
+fn taken(world: &World, error: &Error) -> Failure {
+    let Error::Project { has, wants } = error else {
+        return trouble(error);
+    };
+    let environment = &world.environment;
+    let text = format!(
+        "the agent of {environment} is that of `{wants}`, and the secrets are those of `{has}`"
+    );
+    refused(
+        Diagnostic::error("secret::project", text)
+            .note("nothing was taken; what runs was begun under that name, and goes on")
+            .help(format!(
+                "take it down, and bring it in again under its new name: `tow down -e {environment}`"
+            )),
+    )
+}
+
 fn keeper(world: &World) -> Keeper {
     Keeper::new(&world.state())
 }
@@ -42,14 +60,14 @@ pub(super) fn status(world: &World) -> Result<SecretsStatus, Failure> {
 pub(super) fn take(world: &World, asked: &TakeSecrets) -> Result<(), Failure> {
     let file = File::parse(&asked.text).map_err(|error| trouble(&error))?;
     let taken = keeper(world).take(&file, &world.app, &world.environment);
-    taken.map_err(|error| trouble(&error))
+    taken.map_err(|error| self::taken(world, &error))
 }
 
 /// What a dry run brings along, where it would be taken; it is not.
 pub(super) fn offered(world: &World, text: &str) -> Result<File, Failure> {
     let file = File::parse(text).map_err(|error| trouble(&error))?;
     let weighed = keeper(world).weigh(&file, &world.app, &world.environment);
-    weighed.map(|_| file).map_err(|error| trouble(&error))
+    weighed.map(|_| file).map_err(|error| taken(world, &error))
 }
 
 pub(super) fn audit(world: &World) -> Result<AuditRows, Failure> {

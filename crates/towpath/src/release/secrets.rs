@@ -36,6 +36,7 @@ pub(super) fn check(
     let keys: Vec<String> = keys.into_iter().collect();
     let environment = &world.environment;
     let keeper = Keeper::new(&world.state()).as_if(order.secrets);
+    whose(world, &keeper)?;
     let lack = keeper.lacks(environment, &keys);
     let lack = lack.map_err(|error| {
         Refusal::Refused(
@@ -88,6 +89,25 @@ fn passwords(world: &World, config: &Config) -> Result<()> {
 /// Age at which no promotion goes with it any more, days.
 fn most(policy: &Secret) -> i64 {
     i64::try_from(policy.rotate.as_secs() / 86_400).unwrap_or(i64::MAX)
+}
+
+/// What an application of another name has left here is not handed over.
+fn whose(world: &World, keeper: &Keeper) -> Result<()> {
+    let file = keeper.file();
+    let file = file
+        .map_err(|error| Refusal::Failed(Diagnostic::error("secret::failed", error.to_string())))?;
+    let Some(file) = file.filter(|file| file.project != world.app) else {
+        return Ok(());
+    };
+    let text = format!(
+        "the secrets that {} has are those of `{}`, and this is `{}`",
+        world.environment, file.project, world.app
+    );
+    Err(Refusal::Refused(
+        Diagnostic::error("secret::project", text)
+            .note("nothing was touched")
+            .help("send those of this application: `tow secrets rename` where they are the same, else `tow secrets set`"),
+    ))
 }
 
 /// What is promoted comes with secrets that are rotated; going back, and mending something, is always free.

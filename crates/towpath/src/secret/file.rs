@@ -171,6 +171,25 @@ impl File {
         }
     }
 
+    /// The same, where it has to be that of the application `project`.
+    ///
+    /// # Errors
+    /// As [`File::read`], and [`Error::Project`].
+    pub fn of(root: &Path, project: &str) -> Result<Option<File>, Error> {
+        let file = File::read(root)?;
+        match file.as_ref().filter(|file| file.project != project) {
+            Some(other) => Err(other.not_of(project)),
+            None => Ok(file),
+        }
+    }
+
+    pub(super) fn not_of(&self, project: &str) -> Error {
+        Error::Project {
+            has: self.project.clone(),
+            wants: project.to_owned(),
+        }
+    }
+
     /// Writes it into the folder `root`, whole.
     ///
     /// # Errors
@@ -434,20 +453,34 @@ impl File {
     /// # Errors
     /// When one cannot be opened; nothing is changed then.
     pub fn seal_again(&mut self, environment: &str, identity: &Identity) -> Result<(), Error> {
-        let Some(secrets) = self.environments.get(environment) else {
-            return Ok(());
-        };
+        let rows = self.sealed_for(self, environment, identity)?;
+        if let Some(secrets) = self.environments.get_mut(environment) {
+            secrets.rows = rows;
+        }
+        Ok(())
+    }
+
+    /// Every value of an environment, opened here and encrypted as one of `other`.
+    fn sealed_for(
+        &self,
+        other: &File,
+        environment: &str,
+        identity: &Identity,
+    ) -> Result<BTreeMap<String, Row>, Error> {
         let mut rows = BTreeMap::new();
+        let Some(secrets) = self.environments.get(environment) else {
+            return Ok(rows);
+        };
         for (key, row) in &secrets.rows {
             let value = self.open(environment, key, identity)?;
             let mut again =
-                self.sealed(environment, key, row.version, &value, row.set, identity)?;
+                other.sealed(environment, key, row.version, &value, row.set, identity)?;
             if let (Some(old), Some(value)) = (
                 &row.rotation,
                 self.open_previous(environment, key, identity)?,
             ) {
                 let sealed =
-                    self.sealed(environment, key, old.version, &value, old.set, identity)?;
+                    other.sealed(environment, key, old.version, &value, old.set, identity)?;
                 again.rotation = Some(Rotation {
                     value: sealed.value,
                     ..old.clone()
@@ -455,10 +488,26 @@ impl File {
             }
             rows.insert(key.clone(), again);
         }
-        if let Some(secrets) = self.environments.get_mut(environment) {
-            secrets.rows = rows;
+        Ok(rows)
+    }
+
+    /// The same secrets as those of the application `project`, encrypted anew and signed: each says inside whose it is.
+    ///
+    /// # Errors
+    /// When one of them cannot be opened with `identity`, or it may not sign an environment.
+    pub fn renamed(&self, project: &str, identity: &Identity) -> Result<File, Error> {
+        let mut renamed = File {
+            project: project.to_owned(),
+            ..self.clone()
+        };
+        for environment in self.environments.keys() {
+            let rows = self.sealed_for(&renamed, environment, identity)?;
+            if let Some(secrets) = renamed.environments.get_mut(environment) {
+                secrets.rows = rows;
+            }
+            renamed.sign(environment, identity)?;
         }
-        Ok(())
+        Ok(renamed)
     }
 }
 

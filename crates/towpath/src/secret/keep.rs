@@ -77,8 +77,10 @@ impl Keeper {
     /// # Errors
     /// As [`Keeper::take`].
     pub fn weigh(&self, file: &File, app: &str, environment: &str) -> Result<Pin, Error> {
-        let is_ours = file.environments.keys().all(|name| name == environment);
-        if file.project != app || !is_ours {
+        if file.project != app {
+            return Err(file.not_of(app));
+        }
+        if file.environments.keys().any(|name| name != environment) {
             let why = format!("these secrets are not those of {app} in {environment}");
             return Err(Error::Tampered(why));
         }

@@ -97,6 +97,13 @@ pub enum Error {
     Io(std::path::PathBuf, std::io::Error),
     /// The file is not as `tow secrets` writes it.
     Form(String),
+    /// They are those of another application.
+    Project {
+        /// Whose they are.
+        has: String,
+        /// Whose they were to be.
+        wants: String,
+    },
     /// The list of rows, its signature or its age is not right.
     Tampered(String),
     /// No identity that is held opens it.
@@ -116,6 +123,12 @@ impl fmt::Display for Error {
         match self {
             Error::Io(path, error) => write!(f, "`{}`: {error}", path.display()),
             Error::Form(why) | Error::Tampered(why) | Error::Chain(why) => f.write_str(why),
+            Error::Project { has, wants } => {
+                write!(
+                    f,
+                    "the secrets here are those of `{has}`, and not of `{wants}`"
+                )
+            }
             Error::Closed(key) => write!(f, "`{key}` cannot be decrypted with the identity here"),
             Error::Swapped(key) => {
                 write!(

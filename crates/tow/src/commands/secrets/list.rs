@@ -114,7 +114,7 @@ pub async fn list(cli: &Cli, environment: &str, json: bool) -> Ending {
 
 async fn gathered(place: &Place) -> Result<Vec<Listed>, Trouble> {
     let environment = &place.environment;
-    let file = File::read(&place.app.root).map_err(|error| failed(&error))?;
+    let file = File::of(&place.app.root, &place.app.name).map_err(|error| failed(&error))?;
     if let Some(file) = &file {
         file.verify(environment).map_err(|error| failed(&error))?;
     }

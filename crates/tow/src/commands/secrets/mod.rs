@@ -5,6 +5,7 @@ mod database;
 mod list;
 mod offer;
 mod people;
+mod rename;
 mod replace;
 mod rotate;
 mod store;
@@ -36,6 +37,7 @@ pub async fn secrets(cli: &Cli, arguments: &Secrets) -> Ending {
         SecretsCommand::Remove { name, environment } => remove(cli, name, environment),
         SecretsCommand::List { environment, json } => list::list(cli, environment, *json).await,
         SecretsCommand::Sign { environment } => sign(cli, environment),
+        SecretsCommand::Rename => rename::rename(cli),
         SecretsCommand::Key => people::key(),
         SecretsCommand::People(arguments) => people::people(cli, arguments).await,
         SecretsCommand::Audit {
@@ -62,13 +64,18 @@ fn trouble(exit: u8, code: &'static str, text: impl Into<String>, help: &str) ->
 }
 
 /// What is wrong with the file, or with who reads it.
-fn failed(error: &secret::Error) -> Trouble {
+pub fn failed(error: &secret::Error) -> Trouble {
     let (exit, code, help) = match error {
         secret::Error::Io(..) => (1, "secret::failed", "mend it, and try again"),
         secret::Error::Missing(_) => (
             3,
             "secret::missing",
             "`tow secrets list` shows what there is",
+        ),
+        secret::Error::Project { .. } => (
+            3,
+            "secret::project",
+            "if `app` has a new name in tow.toml, `tow secrets rename` gives it to them",
         ),
         secret::Error::Tampered(_) => (
             4,
@@ -299,7 +306,7 @@ pub async fn send(place: &Place, client: &Client, what: &What) -> Result<(), Tro
     if !starts {
         return Ok(());
     }
-    let file = File::read(&place.app.root).map_err(|error| failed(&error))?;
+    let file = File::of(&place.app.root, &place.app.name).map_err(|error| failed(&error))?;
     if let Some(file) = &file
         && !matches!(what, What::Restart { .. })
     {
@@ -310,7 +317,7 @@ pub async fn send(place: &Place, client: &Client, what: &What) -> Result<(), Tro
 
 /// The same without a word.
 async fn send_part(place: &Place, client: &Client) -> Result<(), Trouble> {
-    let file = File::read(&place.app.root).map_err(|error| failed(&error))?;
+    let file = File::of(&place.app.root, &place.app.name).map_err(|error| failed(&error))?;
     let Some(part) = file.and_then(|file| file.part(&place.environment)) else {
         return Ok(());
     };

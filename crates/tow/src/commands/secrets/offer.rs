@@ -11,7 +11,7 @@ pub fn offer(place: &Place, what: &What) -> Result<Option<String>, Trouble> {
     if matches!(what, What::Down | What::Migrate { .. }) {
         return Ok(None);
     }
-    let file = File::read(&place.app.root).map_err(|error| failed(&error))?;
+    let file = File::of(&place.app.root, &place.app.name).map_err(|error| failed(&error))?;
     let part = file.and_then(|file| file.part(&place.environment));
     let text = part.map(|part| part.text()).transpose();
     text.map_err(|error| failed(&error))

@@ -31,7 +31,7 @@ pub async fn people(cli: &Cli, arguments: &People) -> Ending {
 
 fn list(cli: &Cli) -> Ending {
     let app = App::find(cli)?;
-    let file = towpath::secret::File::read(&app.root).map_err(|error| failed(&error))?;
+    let file = towpath::secret::File::of(&app.root, &app.name).map_err(|error| failed(&error))?;
     let people = file.map(|file| file.people).unwrap_or_default();
     let row = |(name, one): (&String, &towpath::secret::Person)| {
         let may = if one.key.is_some() {

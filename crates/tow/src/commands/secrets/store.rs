@@ -66,12 +66,13 @@ fn no_identity(path: &std::path::Path) -> Trouble {
 
 impl Store {
     pub fn open(place: &Place) -> Result<Store, Trouble> {
-        let file = File::read(&place.app.root).map_err(|error| failed(&error))?;
+        let file = File::of(&place.app.root, &place.app.name).map_err(|error| failed(&error))?;
         let file = file.unwrap_or_else(|| File::new(&place.app.name));
-        if file.project != place.app.name {
-            let text = format!("the secrets here are those of `{}`", file.project);
-            return Err(trouble(3, "secret::project", text, "see `app` in tow.toml"));
-        }
+        Store::with(place, file)
+    }
+
+    /// The same, with a file that is already read.
+    pub fn with(place: &Place, file: File) -> Result<Store, Trouble> {
         Ok(Store {
             place: place.clone(),
             file,
@@ -246,7 +247,13 @@ impl Store {
         self.file
             .write(&self.place.app.root)
             .map_err(|error| failed(&error))?;
-        let pin = Pin::next(None, &self.file, &environment).map_err(|error| failed(&error))?;
+        self.remember()
+    }
+
+    /// Remembers what is there now as what was seen last.
+    pub fn remember(&self) -> Result<(), Trouble> {
+        let pin =
+            Pin::next(None, &self.file, self.environment()).map_err(|error| failed(&error))?;
         pin.write(&self.seen("pin")).map_err(|error| failed(&error))
     }
 
