@@ -2,6 +2,7 @@
 
 use towpath::agent::api::{Begun, RunStatus, Status, Trouble};
 use towpath::agent::{Client, ClientError};
+use towpath::build;
 use towpath::config;
 use towpath::manifest::Manifest;
 use towpath::state::Row;
@@ -90,11 +91,12 @@ async fn would(cli: &Cli, here: &Here, operation: Explains) -> Ending {
             .await
         }
         Explains::Deploy => {
+            not_committed(cli)?;
             let deploy = Deploy {
                 there,
                 commit: None,
                 release: None,
-                allow_dirty: false,
+                allow_dirty: true,
                 again: false,
                 wait: false,
             };
@@ -110,6 +112,17 @@ async fn would(cli: &Cli, here: &Here, operation: Explains) -> Ending {
         }
         Explains::Rollback => deploy::rollback(cli, &Rollback { to: None, there }).await,
     }
+}
+
+/// Looking goes on where the deployment itself would not begin.
+fn not_committed(cli: &Cli) -> Result<(), Trouble> {
+    let committed = build::commit_of(&App::find(cli)?.root, false);
+    if let Err(error @ build::Error::Dirty(_)) = committed {
+        out::note(format!(
+            "note: {error}; `tow deploy` wants them committed, or --allow-dirty"
+        ));
+    }
+    Ok(())
 }
 
 async fn under_way(client: &Client, place: &Place, run: &RunStatus, json: bool) -> Ending {

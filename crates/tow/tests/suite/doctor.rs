@@ -116,3 +116,33 @@ fn where_all_is_there_nothing_is_amiss() {
     fixture.env.push(("PATH", PathBuf::from("/nowhere")));
     fixture.tow(&["doctor"]).expect(1);
 }
+
+#[test]
+fn programs_are_those_that_services_find_and_not_those_of_who_looks() {
+    let manifest = "app = \"fixture\"\nservices.web = { run = \"node main.js\" }\nenvironments.local.listen = \"LISTEN\"\n";
+    let mut fixture = on_a_bare_machine(&["node"]);
+    fixture.manifest(manifest);
+    // Its agent has the search path of now, and its services have the agent's.
+    fixture.tow(&["up", "--dry-run"]).expect(0);
+    let of_services = fixture.dir.join("programs/node");
+    let own = fixture.dir.join("own");
+    fs::create_dir(&own).unwrap();
+    symlink("/bin/true", own.join("node")).unwrap();
+    fixture.env.retain(|(name, _)| *name != "PATH");
+    fixture.env.push(("PATH", own.clone()));
+    let said = fixture.tow(&["doctor"]).expect(0);
+    let line = said.out.lines().find(|line| line.contains(" node "));
+    let (first, second) = line.unwrap().split_once("by yours").expect("both");
+    assert!(
+        first.contains(&of_services.display().to_string()),
+        "{line:?}"
+    );
+    assert!(
+        second.contains(&own.join("node").display().to_string()),
+        "{line:?}"
+    );
+    fs::remove_file(of_services).unwrap();
+    let said = fixture.tow(&["doctor"]).expect(1);
+    assert!(said.out.contains("is not found by services"), "{said:?}");
+    fixture.down("local");
+}

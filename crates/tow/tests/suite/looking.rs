@@ -66,6 +66,37 @@ fn an_agent_that_hangs_is_named_with_what_to_do() {
     fixture.down(STAGING);
 }
 
+#[test]
+fn what_a_deployment_would_do_is_explained_where_it_would_not_begin() {
+    let fixture = Fixture::new();
+    let explain = ["plan", "explain", "-e", STAGING];
+    for (files, counted) in [
+        (1, "1 file is not committed"),
+        (2, "2 files are not committed"),
+    ] {
+        fixture.write(&format!("other-{files}"), "");
+        let said = fixture.tow(&explain).expect(0);
+        assert!(said.out.contains("would bring in"), "{said:?}");
+        assert!(said.err.contains(counted), "{said:?}");
+        let refused = fixture.tow(&["deploy", "-e", STAGING]).expect(3);
+        assert!(refused.err.contains(counted), "{refused:?}");
+    }
+}
+
+#[test]
+fn where_a_log_is_not_those_that_are_there_are_listed() {
+    let fixture = Fixture::new();
+    fixture.bring(STAGING).expect(0);
+    let said = fixture.tow(&["logs", "nosuch", "-e", STAGING]).expect(2);
+    assert!(
+        said.err.contains("logs of build, gateway, web, worker"),
+        "{said:?}"
+    );
+    let said = fixture.tow(&["logs", "wep", "-e", STAGING]).expect(2);
+    assert!(said.err.contains("did you mean `web`?"), "{said:?}");
+    fixture.down(STAGING);
+}
+
 fn signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     kill_process(pid, signal).unwrap();

@@ -43,6 +43,11 @@ pub(super) fn wrong(why: impl std::fmt::Display) -> Failure {
     )
 }
 
+/// What is named there is not: exit code 2.
+pub(super) fn unknown(diagnostic: Diagnostic) -> Failure {
+    failure(StatusCode::BAD_REQUEST, 2, diagnostic)
+}
+
 /// Manifest, migration or record is invalid: exit code 3.
 pub(super) fn invalid(diagnostic: Diagnostic) -> Failure {
     failure(StatusCode::UNPROCESSABLE_ENTITY, 3, diagnostic)

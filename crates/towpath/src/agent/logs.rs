@@ -12,8 +12,9 @@ use bytes::Bytes;
 use hyper::Response;
 use tokio::sync::mpsc;
 
-use super::answer::{Body, Failure, channel, line, wrong};
+use super::answer::{Body, Failure, channel, line, unknown, wrong};
 use super::api::LogLine;
+use crate::diagnostic::{Diagnostic, closest};
 use crate::id::InstanceId;
 use crate::release::World;
 use crate::supervise::tail;
@@ -68,11 +69,28 @@ pub(super) fn answer(world: &Arc<World>, query: &str) -> Result<Response<Body>, 
     if let Some(service) = &asked.service
         && !logs.join(service).is_dir()
     {
-        return Err(wrong(format!("`{service}` has written no log here")));
+        return Err(none(world, service, &logs));
     }
     let (sender, response) = channel();
     tokio::spawn(send(logs, asked, sender));
     Ok(response)
+}
+
+fn none(world: &World, service: &str, logs: &Path) -> Failure {
+    let entries = std::fs::read_dir(logs).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.path().is_dir());
+    let mut names: Vec<_> = folders
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    let near = closest(service, names.iter().map(String::as_str));
+    let near = near.map_or(String::new(), |name| format!("did you mean `{name}`? "));
+    let text = format!("`{service}` has written no log in {}", world.environment);
+    let help = match names.is_empty() {
+        true => "nothing has written one there yet".to_owned(),
+        false => format!("{near}there are logs of {}", names.join(", ")),
+    };
+    unknown(Diagnostic::error("logs::none", text).help(help))
 }
 
 async fn send(logs: PathBuf, asked: Asked, sender: mpsc::Sender<Bytes>) {

@@ -49,12 +49,13 @@ impl fmt::Display for Error {
         match self {
             Error::Io(path, error) => write!(f, "`{}`: {error}", path.display()),
             Error::Git(text) => write!(f, "git: {text}"),
-            Error::Dirty(files) => write!(
-                f,
-                "{} files are not committed: {}",
-                files.len(),
-                files.join(", ")
-            ),
+            Error::Dirty(files) => {
+                let count = match files.len() {
+                    1 => "1 file is".to_owned(),
+                    count => format!("{count} files are"),
+                };
+                write!(f, "{count} not committed: {}", files.join(", "))
+            }
             Error::Hostile(what) => write!(f, "archive refused: {what}"),
             Error::NoArtifact(path) => {
                 write!(f, "`{}` is not there after the build", path.display())

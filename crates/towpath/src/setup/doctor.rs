@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::Serialize;
+use towpath_shim::protocol::User;
 
 use super::needs::{install_line, missing};
 use super::plan::{memory, room, taken};
@@ -63,11 +64,22 @@ impl Looked {
     }
 }
 
+/// Whom services run as, and what says whether that user can reach a program.
+#[derive(Debug, Clone, Copy)]
+pub struct Runs {
+    /// Whom.
+    pub user: User,
+    /// Whether a user can reach a file.
+    pub reaches: fn(&Path, User) -> bool,
+}
+
 /// This machine.
 #[derive(Debug, Clone)]
 pub struct Machine {
     path: Vec<PathBuf>,
     packager: &'static str,
+    /// Who runs them, where that is somebody else.
+    user: Option<Runs>,
 }
 
 impl Machine {
@@ -77,10 +89,21 @@ impl Machine {
         let mut machine = Machine {
             path: std::env::split_paths(path).collect(),
             packager: "",
+            user: None,
         };
         let there = |name: &&str| machine.finds(name).is_some();
         machine.packager = PACKAGERS.into_iter().find(there).unwrap_or_default();
         machine
+    }
+
+    /// The same as services find it, by the search path that they have and as `user`.
+    #[must_use]
+    pub fn of_services(&self, path: &str, user: Option<Runs>) -> Machine {
+        Machine {
+            path: std::env::split_paths(path).collect(),
+            user,
+            ..self.clone()
+        }
     }
 
     /// The line that installs a program here, for root; `postgres-15` is the server of a version.
@@ -92,17 +115,18 @@ impl Machine {
     fn finds(&self, program: &str) -> Option<PathBuf> {
         let mut places = self.path.iter().map(|folder| folder.join(program));
         places.find(|place| {
-            std::fs::metadata(place)
-                .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+            let is_program = std::fs::metadata(place)
+                .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
+            is_program
+                && self
+                    .user
+                    .is_none_or(|runs| (runs.reaches)(place, runs.user))
         })
     }
 
-    fn program(&self, name: &str) -> Looked {
-        let other = (name == "docker").then(|| self.finds("podman")).flatten();
-        match self.finds(name).or(other) {
-            Some(place) => Looked::right(name, place.display().to_string()),
-            None => Looked::wrong(name, missing(name, self.packager)),
-        }
+    fn program(&self, name: &str) -> Option<PathBuf> {
+        let other = || (name == "docker").then(|| self.finds("podman")).flatten();
+        self.finds(name).or_else(other)
     }
 
     fn tool(&self, name: &str, what_for: &str) -> Looked {
@@ -119,9 +143,44 @@ impl Machine {
     }
 }
 
-/// Looks at what an environment with its state at `state` needs of this machine, besides databases.
+/// What `services` would run for `name`, and what `machine` has in its place for whoever looks.
+fn program(name: &str, services: &Machine, machine: &Machine) -> Looked {
+    let whose = match services.user {
+        Some(runs) => format!("user {} of the services", runs.user.uid),
+        None => "services".to_owned(),
+    };
+    match (services.program(name), machine.program(name)) {
+        (Some(place), own) => {
+            let own = own.filter(|own| *own != place);
+            let own = own.map(|own| {
+                format!(
+                    ", by the search path of {whose}; by yours {}",
+                    own.display()
+                )
+            });
+            Looked::right(
+                name,
+                format!("{}{}", place.display(), own.unwrap_or_default()),
+            )
+        }
+        (None, Some(own)) => {
+            let finding = missing(name, machine.packager);
+            let text = format!("{} is not found by {whose}", own.display());
+            Looked::wrong(name, Finding { text, ..finding })
+        }
+        (None, None) => Looked::wrong(name, missing(name, machine.packager)),
+    }
+}
+
+/// Looks at what an environment with its state at `state` needs of this machine, besides databases. `machine` is what
+/// whoever looks finds, `services` what its services and builds find.
 #[must_use]
-pub fn look_here(machine: &Machine, config: &Config, manifest: &Path, state: &Path) -> Vec<Looked> {
+pub fn look_here(
+    (machine, services): (&Machine, &Machine),
+    config: &Config,
+    manifest: &Path,
+    state: &Path,
+) -> Vec<Looked> {
     let is_local = config.environment == crate::manifest::LOCAL;
     let mut found = Vec::new();
     if !is_local {
@@ -133,7 +192,7 @@ pub fn look_here(machine: &Machine, config: &Config, manifest: &Path, state: &Pa
     }
     let commands = programs(config, true);
     let others = commands.iter().filter(|name| is_local || *name != "git");
-    found.extend(others.map(|name| machine.program(name)));
+    found.extend(others.map(|name| program(name, services, machine)));
     let free_kib = free_kib(state);
     found.push(Looked::of(
         "disk",
@@ -253,6 +312,25 @@ mod tests {
         assert!(!port(address, nowhere).ok);
         drop(listener);
         assert!(port(address, nowhere).ok);
+    }
+
+    #[test]
+    fn a_program_that_the_services_user_cannot_reach_is_none_of_theirs() {
+        let own = Machine::new("/bin");
+        let user = User {
+            uid: 61_200,
+            gid: 61_200,
+        };
+        let reaches = |program: &Path, _: User| !program.ends_with("sh");
+        let services = own.of_services("/bin", Some(Runs { user, reaches }));
+        let there = program("ls", &services, &own);
+        assert_eq!((there.ok, there.text.as_str()), (true, "/bin/ls"));
+        let closed = program("sh", &services, &own);
+        assert!(
+            !closed.ok && closed.text.contains("user 61200"),
+            "{closed:?}"
+        );
+        assert!(!program("no-such-program", &services, &own).ok);
     }
 
     #[test]

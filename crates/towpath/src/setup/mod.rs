@@ -15,7 +15,7 @@ mod program;
 use std::path::{Path, PathBuf};
 
 pub use act::{Course, act};
-pub use doctor::{Looked, Machine, look_here};
+pub use doctor::{Looked, Machine, Runs, look_here};
 pub use facts::{Facts, Found, Mode, Sudo, look};
 pub use needs::{first_words, programs};
 pub use plan::{Finding, Plan, Step, Wish, plan};
