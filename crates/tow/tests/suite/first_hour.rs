@@ -137,7 +137,7 @@ fn the_first_hour_is_as_it_is_described() {
         for command in commands.split("\n$ ").skip(1).filter(|_| mark == "console") {
             let (line, shown) = command.split_once('\n').unwrap_or((command, ""));
             if line.starts_with("curl") && !has_curl {
-                eprintln!("skipped, there is no curl: {line}");
+                println!("skipped, there is no curl: {line}");
                 continue;
             }
             let here = ports.iter().fold(line.to_owned(), |line, (there, here)| {
