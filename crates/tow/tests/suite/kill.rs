@@ -120,8 +120,11 @@ pub fn die_with(
     let ended = until_ok_within(3 * PATIENCE, || {
         match (agent.try_wait().unwrap(), command.0.try_wait().unwrap()) {
             (Some(status), _) => Ok(Ok(status)),
-            (None, Some(_)) => Ok(Err("the run ended without coming there".to_owned())),
-            (None, None) => Err(fixture.seen(environment).and_then(|status| status.run)),
+            // What comes when a window ends comes after the run.
+            (None, Some(ended)) if ended.code() != Some(code) => {
+                Ok(Err("the run ended without coming there".to_owned()))
+            }
+            (None, _) => Err(fixture.seen(environment).and_then(|status| status.run)),
         }
     });
     let ended = ended.unwrap_or_else(|run| Err(format!("nobody came there: {run:?}")));
