@@ -160,7 +160,7 @@ fn says(listen: &str, status: u16, word: Word) -> HealthStatus {
 #[test]
 fn files_that_are_gone_or_torn_are_named_and_the_rest_serves() {
     let mut fixture = Fixture::with(&manifest("sqlite", ""));
-    // What is ours to make has to be there.
+    // What has been there has to be there.
     let text = fs::read_to_string(fixture.repo().join("tow.toml")).unwrap();
     let text = text.replace(
         "kind = \"sqlite\"",

@@ -139,7 +139,7 @@ impl Asker {
         let asking = asking.map_err(|_| "it panicked; this is a bug".to_owned())?;
         match &asking {
             Asking::Answered(Ok(())) => self.made = true,
-            Asking::NotMade if self.made => return Err("its file is gone".to_owned()),
+            Asking::NotMade if self.made => return Err("its file is not there any more".to_owned()),
             _ => {}
         }
         ask(asking).await
