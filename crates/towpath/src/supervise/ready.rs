@@ -10,6 +10,9 @@ use super::{Owner, Process, Supervisor, logs, probe, sockets};
 /// Starts of a new instance that may fail before it is given up.
 const STARTS: u32 = 3;
 
+/// How long a killed process may hold its port.
+const LINGERS: Duration = Duration::from_secs(1);
+
 /// Why an instance did not become ready: everything that a person would look up next.
 #[derive(Debug, Clone)]
 pub struct NotReady {
@@ -74,13 +77,15 @@ impl Supervisor {
                 let last = last.map(|(question, answer, at): (String, String, Instant)| {
                     (question, answer, at.elapsed())
                 });
-                return Err(self.not_ready(process, status, begun.elapsed(), last));
+                return Err(self
+                    .not_ready(process, status, begun.elapsed(), last)
+                    .await);
             }
             sleep(ready.every).await;
         }
     }
 
-    fn not_ready(
+    async fn not_ready(
         &self,
         process: &Process,
         status: Option<Status>,
@@ -90,7 +95,7 @@ impl Supervisor {
         let log = self.places.log(&process.service, &process.id);
         let pids = status.as_ref().map_or(&[] as &[u32], |status| &status.pids);
         NotReady {
-            taken_by: process.port.and_then(|port| other(port, pids)),
+            taken_by: self.taken_by(process).await,
             listens: sockets::ports_of(pids),
             waited,
             exit: status.as_ref().and_then(|status| status.last_exit.clone()),
@@ -99,6 +104,22 @@ impl Supervisor {
             port: process.port,
             tail: logs::tail(&log, 10),
             silent: status.is_none(),
+        }
+    }
+
+    /// Who else listens on the port of `process`. What its own tree left is being killed, and holds the port for
+    /// a moment after it is in no tree: only who is still there after [`LINGERS`] is another.
+    async fn taken_by(&self, process: &Process) -> Option<String> {
+        let port = process.port?;
+        let begun = Instant::now();
+        loop {
+            let status = self.status(&process.id).await;
+            let pids = status.map_or_else(Vec::new, |status| status.pids);
+            let found = other(port, &pids)?;
+            if begun.elapsed() > LINGERS {
+                return Some(found);
+            }
+            sleep(LINGERS / 10).await;
         }
     }
 }
