@@ -316,10 +316,13 @@ fn numbers(text: &str, name: &str, parts: &[&str]) -> Vec<f64> {
 
 /// Whether the metrics hold all that was asked: by the command, at the address, and in a few numbers.
 fn counted(fixture: &Fixture, address: &str, requests: u64) {
-    let text = fixture.tow(&["metrics", "-e", STAGING]).expect(0).out;
     let web = "service=\"web\"";
-    let all: f64 = numbers(&text, "http_requests_total", &[web]).iter().sum();
-    assert!(all >= requests as f64, "{all} of {requests}: {text}");
+    // A request is counted when the gateway is done with it, which is after the client is.
+    let (text, all) = until("all requests to be counted", || {
+        let text = fixture.tow(&["metrics", "-e", STAGING]).expect(0).out;
+        let all: f64 = numbers(&text, "http_requests_total", &[web]).iter().sum();
+        (all >= requests as f64).then_some((text, all))
+    });
     let took = numbers(&text, "http_request_duration_seconds_count", &[web]);
     assert_eq!(took.iter().sum::<f64>(), all);
     let failed = numbers(&text, "http_requests_total", &[web, "status_code=\"5"]);

@@ -117,7 +117,7 @@ pub fn die_with(
     let mut agent = fixture.doomed_agent(environment, place);
     let mut command = fixture.start(arguments);
     // A deployment has more to do than all else that is waited for.
-    let ended = until_ok_within(3 * PATIENCE, || {
+    let ended = until_ok_within(PATIENCE, || {
         match (agent.try_wait().unwrap(), command.0.try_wait().unwrap()) {
             (Some(status), _) => Ok(Ok(status)),
             // What comes when a window ends comes after the run.

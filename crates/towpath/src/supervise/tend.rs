@@ -112,7 +112,7 @@ struct Row {
 
 impl Row {
     /// What one process has answered says nothing of the next one.
-    fn turn(&mut self, status: Option<&Status>, health: &Mutex<Health>) {
+    fn turn(&mut self, status: Option<&Status>, health: &mut Health) {
         let Some(State::Running { pid, since_ms }) = status.map(|status| &status.state) else {
             return;
         };
@@ -124,9 +124,7 @@ impl Row {
                 turned: Some(Instant::now()),
                 ..Row::default()
             };
-            update(health, |health| {
-                (health.healthy, health.error, health.is_anew) = (None, None, true);
-            });
+            (health.healthy, health.error, health.is_anew) = (None, None, true);
         }
     }
 }
@@ -144,9 +142,10 @@ async fn care(supervisor: Weak<Supervisor>, process: Process, health: Arc<Mutex<
         if status.is_none() {
             revive(&supervisor, &process, &health).await;
         }
-        row.turn(status.as_ref(), &health);
+        // At once: nobody is to see a new process with how the one before it had not ended yet.
         update(&health, |health| {
-            health.status = status.clone().or(health.status.take())
+            row.turn(status.as_ref(), health);
+            health.status = status.clone().or(health.status.take());
         });
         if let Some(status) = status.filter(super::is_running) {
             steady(&supervisor, &process, &status, &health, &mut row).await;
