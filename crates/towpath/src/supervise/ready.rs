@@ -77,9 +77,7 @@ impl Supervisor {
                 let last = last.map(|(question, answer, at): (String, String, Instant)| {
                     (question, answer, at.elapsed())
                 });
-                return Err(self
-                    .not_ready(process, status, begun.elapsed(), last)
-                    .await);
+                return Err(self.not_ready(process, status, begun.elapsed(), last).await);
             }
             sleep(ready.every).await;
         }
