@@ -122,72 +122,88 @@ pub fn settle(
         from_docker(&mut part, docker);
     }
     let role = role(&part, folder);
-    if !part.is_ours {
-        let Some(image) = part.image.clone() else {
-            findings.decide(
-                &part.place,
-                format!("nothing says what `{}` runs", part.name),
-                run_help(&part),
-            );
-            return None;
-        };
-        let by = Run::Image(image);
-        return Some(Settled {
-            part,
-            source,
-            by,
-            role,
-        });
+    let by = match docker {
+        _ if !part.is_ours => of_image(&part, findings)?,
+        _ if speaks(source, &mut part, folder, docker, role, findings) => Run::Process,
+        Some(docker) if docker.is_proxy => return replaced(&part, findings),
+        Some(_) => of_docker(&mut part, file, findings),
+        None => plain(tree, &mut part, role, findings)?,
+    };
+    Some(Settled {
+        part,
+        source,
+        by,
+        role,
+    })
+}
+
+/// What is not ours runs from its image.
+fn of_image(part: &Part, findings: &mut Findings) -> Option<Run> {
+    if part.image.is_none() {
+        silent(part, findings);
     }
+    part.image.clone().map(Run::Image)
+}
+
+/// Whether its language says how it runs; its commands are settled then.
+fn speaks(
+    source: Source,
+    part: &mut Part,
+    folder: Option<&Folder>,
+    docker: Option<&Docker>,
+    role: Role,
+    findings: &mut Findings,
+) -> bool {
     // What compose says is given to that program then, and is no command by itself.
     let is_wrapped = docker.is_some_and(|docker| docker.is_wrapped)
         && source == Source::Compose
         && part.run.is_some();
-    if let Some(folder) = folder.filter(|_| !is_wrapped) {
-        commands(&mut part, folder, docker, role, findings);
-        if part.run.is_some() {
-            packages(docker, findings);
-            let by = Run::Process;
-            return Some(Settled {
-                part,
-                source,
-                by,
-                role,
-            });
-        }
+    let Some(folder) = folder.filter(|_| !is_wrapped) else {
+        return false;
+    };
+    commands(part, folder, docker, role, findings);
+    if part.run.is_some() {
+        packages(docker, findings);
     }
-    if docker.is_some_and(|docker| docker.is_proxy) {
-        findings.leave(
-            &part.place,
-            format!(
-                "`{}` passes requests on: the gateway takes its place",
-                part.name
-            ),
-        );
-        findings.decide(
-            &part.place,
-            format!(
-                "what `{}` is told about paths and headers is not read",
-                part.name
-            ),
-            "say which service serves which path: `services.NAME.route = \"/path\"`",
-        );
-        return None;
+    part.run.is_some()
+}
+
+/// A proxy is no part of what is deployed.
+fn replaced(part: &Part, findings: &mut Findings) -> Option<Settled> {
+    findings.leave(
+        &part.place,
+        format!(
+            "`{}` passes requests on: the gateway takes its place",
+            part.name
+        ),
+    );
+    findings.decide(
+        &part.place,
+        format!(
+            "what `{}` is told about paths and headers is not read",
+            part.name
+        ),
+        "say which service serves which path: `services.NAME.route = \"/path\"`",
+    );
+    None
+}
+
+/// What has a Dockerfile alone runs in the container that comes of it.
+fn of_docker(part: &mut Part, file: String, findings: &mut Findings) -> Run {
+    if let Some(ready) = part.ready.take() {
+        part.ready = matches!(ready.probe, Probe::Http(_)).then_some(ready);
     }
-    if docker.is_some() {
-        if let Some(ready) = part.ready.take() {
-            part.ready = matches!(ready.probe, Probe::Http(_)).then_some(ready);
-        }
-        part.build = None;
-        part.release_left(findings);
-        return Some(Settled {
-            part,
-            source,
-            by: Run::Dockerfile(file),
-            role,
-        });
-    }
-    plain(tree, source, part, role, findings)
+    part.build = None;
+    part.release_left(findings);
+    Run::Dockerfile(file)
+}
+
+fn silent(part: &Part, findings: &mut Findings) {
+    findings.decide(
+        &part.place,
+        format!("nothing says what `{}` runs", part.name),
+        run_help(part),
+    );
 }
 
 fn run_help(part: &Part) -> String {
@@ -198,22 +214,12 @@ fn run_help(part: &Part) -> String {
 }
 
 /// Nothing is known of its language: its command alone.
-fn plain(
-    tree: &Tree,
-    source: Source,
-    mut part: Part,
-    role: Role,
-    findings: &mut Findings,
-) -> Option<Settled> {
+fn plain(tree: &Tree, part: &mut Part, role: Role, findings: &mut Findings) -> Option<Run> {
     if part.run.is_none() {
         part.run = part.dev.take();
     }
     let Some(run) = part.run.take() else {
-        findings.decide(
-            &part.place,
-            format!("nothing says what `{}` runs", part.name),
-            run_help(&part),
-        );
+        silent(part, findings);
         return None;
     };
     part.run = Some(for_role(&run, role));
@@ -227,12 +233,7 @@ fn plain(
             ),
         );
     }
-    Some(Settled {
-        part,
-        source,
-        by: Run::Process,
-        role,
-    })
+    Some(Run::Process)
 }
 
 impl Part {
