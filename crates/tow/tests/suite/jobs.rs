@@ -40,6 +40,14 @@ release = "echo once $(cat version) >> $DATA/release; test ! -e refuse"
 needs = ["db"]
 "#;
 
+/// The fixture's manifest with a command before its web service starts.
+pub fn with_command() -> String {
+    let plain = "\nenv = { DATA = \"DATA\" }\nneeds = [\"db\"]\n";
+    let manifest = MANIFEST.replacen(plain, COMMAND, 1);
+    assert_ne!(manifest, MANIFEST);
+    manifest
+}
+
 fn with(job: &str) -> Fixture {
     Fixture::with(&MANIFEST.replace("\n[resources]\n", job))
 }
@@ -151,13 +159,7 @@ fn releases(fixture: &Fixture) -> Vec<String> {
 
 #[test]
 fn the_command_before_a_start_runs_once_wherever_the_agent_dies() {
-    let manifest = MANIFEST.replacen(
-        "\nenv = { DATA = \"DATA\" }\nneeds = [\"db\"]\n",
-        COMMAND,
-        1,
-    );
-    assert_ne!(manifest, MANIFEST);
-    let mut fixture = Fixture::with(&manifest);
+    let mut fixture = Fixture::with(&with_command());
     let mut seen = Vec::new();
     for point in ["before", "after", "written"] {
         let place = format!("apply:release:web:{point}");

@@ -6,6 +6,7 @@ use towpath::load::FailureKind;
 
 use crate::databases::{down, installed, kept, sql};
 use crate::fixture::{Fixture, MANIFEST, STAGING};
+use crate::jobs::with_command;
 use crate::kill::{Count, DEPLOY, all, die_at, pairs, places, steps, undone};
 use crate::load::{Traffic, lost_and_doubled};
 use crate::whole::whole;
@@ -253,21 +254,9 @@ fn migrations_by_hand_go_on_from_every_step() {
     count.tell("migrations by hand");
 }
 
-const COMMAND: &str = r#"
-env = { DATA = "DATA" }
-release = "echo once $(cat version) >> $DATA/release; test ! -e refuse"
-needs = ["db"]
-"#;
-
 #[test]
 fn the_command_before_a_start_goes_on_from_every_step_of_it() {
-    let manifest = MANIFEST.replacen(
-        "\nenv = { DATA = \"DATA\" }\nneeds = [\"db\"]\n",
-        COMMAND,
-        1,
-    );
-    assert_ne!(manifest, MANIFEST);
-    let mut killing = Killing::new(served(&manifest));
+    let mut killing = Killing::new(served(&with_command()));
     let said = |fixture: &Fixture| std::fs::read_to_string(fixture.data("release")).unwrap();
     killing.fixture.commit();
     let run = Run {
