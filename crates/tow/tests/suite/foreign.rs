@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use rusqlite::Connection;
 use towpath::load::Report;
 
-use crate::databases::{down, installed, kept, sql};
+use crate::databases::{databases, down, installed, kept, sql};
 use crate::fixture::{Fixture, STAGING, Said};
 use crate::kill::{self, die_at, die_with, undone};
 use crate::load::Traffic;
@@ -472,14 +472,6 @@ fn its_columns(fixture: &Fixture) -> Vec<String> {
     rows(fixture, query)
 }
 
-/// The application's databases: no copy is among them.
-fn databases(fixture: &Fixture) -> Vec<String> {
-    rows(
-        fixture,
-        "SELECT datname::text FROM pg_database WHERE datname LIKE 'fixture%'",
-    )
-}
-
 #[test]
 fn postgresql_is_copied_beside_itself() {
     if !installed(false) {
@@ -501,7 +493,7 @@ fn postgresql_is_copied_beside_itself() {
         );
         whole(&fixture, STAGING, &version).unwrap();
         assert_eq!(its_columns(&fixture), ["body", "id", "title"]);
-        assert_eq!(databases(&fixture), ["fixture_staging"]);
+        assert_eq!(databases(&kept(&fixture, STAGING)), ["fixture_staging"]);
 
         fixture.write(
             "steps.sql",
@@ -512,7 +504,7 @@ fn postgresql_is_copied_beside_itself() {
         let said = fixture.tow(&DEPLOY).expect(4);
         assert!(said.err.contains("rehearse::old-fails"), "{}", said.err);
         assert_eq!(its_columns(&fixture), ["body", "id", "title"]);
-        assert_eq!(databases(&fixture), ["fixture_staging"]);
+        assert_eq!(databases(&kept(&fixture, STAGING)), ["fixture_staging"]);
         whole(&fixture, STAGING, &version).unwrap();
         fixture.tow(&["rollback", "-e", STAGING]).expect(0);
         whole(&fixture, STAGING, "v2").unwrap();
@@ -542,7 +534,7 @@ fn a_backup_of_postgresql_is_put_back_after_a_rewrite_that_fails() {
         die_with(None, &fixture, STAGING, &DEPLOY, &place, 5).unwrap();
         assert_eq!(its_columns(&fixture), ["body", "id"], "{place}");
         assert_eq!(rows(&fixture, "SELECT body FROM notes"), ["old"]);
-        assert_eq!(databases(&fixture), ["fixture_staging"]);
+        assert_eq!(databases(&kept(&fixture, STAGING)), ["fixture_staging"]);
         whole(&fixture, STAGING, "v2").unwrap();
     }
     fixture.write("query.sql", "SELECT text FROM notes;");

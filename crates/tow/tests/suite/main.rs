@@ -42,6 +42,7 @@ mod machine;
 mod maintenance;
 mod matrix;
 mod migrate;
+mod migrate_database;
 mod probes;
 mod rehearse;
 mod room;
