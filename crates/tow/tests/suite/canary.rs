@@ -2,14 +2,13 @@
 //! no log, journal, artifact, backup, and nothing that a command says. What is planted is found.
 
 use std::fs;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use towpath::clock::Clock;
 use towpath::secret::{File, Identity, Value};
 
-use crate::fixture::{Fixture, PRODUCTION, STAGING, Said, tow};
+use crate::fixture::{Fixture, PRODUCTION, STAGING, Said};
 use crate::machine::until;
 
 const MANIFEST: &str = r#"
@@ -187,19 +186,8 @@ fn fixture(manifest: &str) -> Fixture {
 }
 
 pub fn set(fixture: &Fixture, name: &str, environment: &str, value: &str) -> Said {
-    with_input(fixture, &["secrets", "set", name, "-e", environment], value)
-}
-
-pub fn with_input(fixture: &Fixture, arguments: &[&str], input: &str) -> Said {
-    let mut command = fixture.command(&tow(), arguments);
-    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-    // A command that refuses before it reads may have gone.
-    let _ = child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(format!("{input}\n").as_bytes());
-    fixture.end(crate::fixture::Running(child))
+    let words = ["secrets", "set", name, "-e", environment];
+    fixture.tow_with(&words, &format!("{value}\n"))
 }
 
 /// Processes that are an instance of `web`, below its shim.

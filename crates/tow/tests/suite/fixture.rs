@@ -1,6 +1,7 @@
 //! An application in a git repository, its environments, and the command as somebody types it.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -267,6 +268,15 @@ impl Fixture {
         self.end(self.start(arguments))
     }
 
+    /// Runs the command to its end, with this on its standard input.
+    pub fn tow_with(&self, arguments: &[&str], input: &str) -> Said {
+        let mut command = self.command(&tow(), arguments);
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        // A command that refuses before it reads may have gone.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        self.end(Running(child))
+    }
+
     /// Deploys to staging, and promotes to production when that is meant.
     pub fn bring(&self, environment: &str) -> Said {
         let said = self.tow(&["deploy", "-e", STAGING]);
@@ -368,7 +378,6 @@ impl Fixture {
 
     /// The body of a GET through the gateway.
     pub fn get(&self, listen: &str, path: &str) -> Result<String, String> {
-        use std::io::{Read, Write};
         let fail = |error: std::io::Error| error.to_string();
         let mut stream = std::net::TcpStream::connect(listen).map_err(fail)?;
         stream

@@ -48,6 +48,7 @@ mod rehearse;
 mod room;
 mod rotate;
 mod rotate_database;
+mod rotation;
 mod secrets;
 mod setup;
 mod snapshot;

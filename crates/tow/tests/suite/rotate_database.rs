@@ -1,18 +1,14 @@
 //! The password of a PostgreSQL of ours is rotated under load: no request fails, and afterwards the old one opens nothing.
 
 use std::os::unix::process::ExitStatusExt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use towpath::resource::kept::Kept;
 use towpath::resource::{postgres, url};
 
 use crate::databases::{down, installed, kept, sql};
-use crate::fixture::{Fixture, PRODUCTION, STAGING, Said};
-use crate::machine::until;
-use crate::rotate::{Line, Reaped, agent_of_rehearsal, killed, with_input};
+use crate::fixture::{Fixture, PRODUCTION, STAGING};
+use crate::machine::Reaped;
+use crate::rotation::{Client, Line, Load, agent_of_rehearsal, deploy, killed, rotate};
 
 const NAME: &str = "DB_PASSWORD";
 
@@ -76,83 +72,20 @@ fn fixture() -> Option<Fixture> {
     Some(fixture)
 }
 
-fn deploy(fixture: &Fixture) -> String {
-    fixture.tow(&["deploy", "-e", STAGING]).expect(0);
-    fixture.listen(STAGING)
-}
-
-fn rotate(fixture: &Fixture, more: &[&str]) -> Said {
-    fixture.tow(&[&["secrets", "rotate", NAME, "-e", STAGING], more].concat())
-}
-
 /// Whether somebody can connect as that.
 fn opens(kept: &Kept) -> bool {
     postgres::connect(&url::of_kept(kept)["url"], "test").is_ok()
 }
 
-#[derive(Default)]
-struct Counts {
-    good: AtomicU64,
-    failed: AtomicU64,
-    stop: AtomicBool,
-}
-
-struct Load {
-    counts: Arc<Counts>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Load {
-    fn start(listen: &str) -> Load {
-        let counts = Arc::new(Counts::default());
-        let threads = (0..3).map(|_| {
-            let (counts, listen) = (counts.clone(), listen.to_owned());
-            std::thread::spawn(move || writes(&counts, &listen))
-        });
-        let load = Load {
-            threads: threads.collect(),
-            counts,
-        };
-        load.more();
-        load
-    }
-
-    fn more(&self) {
-        let all = || {
-            let (good, failed) = (&self.counts.good, &self.counts.failed);
-            good.load(Ordering::SeqCst) + failed.load(Ordering::SeqCst)
-        };
-        let goal = all() + 20;
-        until("requests go on", || (all() >= goal).then_some(()));
-    }
-
-    /// Those that went well, and the others.
-    fn stop(mut self) -> [u64; 2] {
-        self.more();
-        self.counts.stop.store(true, Ordering::SeqCst);
-        for thread in self.threads.drain(..) {
-            thread.join().unwrap();
-        }
-        [&self.counts.good, &self.counts.failed].map(|count| count.load(Ordering::SeqCst))
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.counts.stop.store(true, Ordering::SeqCst);
-    }
-}
-
-fn writes(counts: &Counts, listen: &str) {
-    let mut line = Line::to(listen);
-    while !counts.stop.load(Ordering::SeqCst) {
-        let count = match line.get("/write", "x-none: 1") {
-            Ok((200, _)) => &counts.good,
-            _ => &counts.failed,
-        };
-        count.fetch_add(1, Ordering::SeqCst);
-        std::thread::sleep(Duration::from_millis(10));
-    }
+/// Three who write.
+fn load(listen: &str) -> Load {
+    let writes = || -> Client {
+        let mut line = Line::to(listen);
+        Box::new(move |counts| {
+            counts.send(&mut line, "/write", "x-none: 1", &counts.refused);
+        })
+    };
+    Load::start(vec![writes(), writes(), writes()])
 }
 
 fn users(fixture: &Fixture) -> String {
@@ -165,14 +98,14 @@ fn users(fixture: &Fixture) -> String {
 fn a_password_is_rotated_under_load_and_no_request_fails() {
     let Some(fixture) = fixture() else { return };
     let listen = deploy(&fixture);
-    let load = Load::start(&listen);
+    let load = load(&listen);
     let mut before = kept(&fixture, STAGING);
     for user in [
         "fixture_staging_a",
         "fixture_staging_b",
         "fixture_staging_a",
     ] {
-        let said = rotate(&fixture, &[]).expect(0);
+        let said = rotate(&fixture, NAME, &[]).expect(0);
         assert!(said.out.contains("is shut out"), "{}", said.out);
         let now = kept(&fixture, STAGING);
         assert_eq!(now.user(), user);
@@ -181,12 +114,12 @@ fn a_password_is_rotated_under_load_and_no_request_fails() {
         load.more();
         before = now;
     }
-    let [good, failed] = load.stop();
-    println!("3 rotations: {failed} of {} requests failed", good + failed);
-    assert_eq!(failed, 0, "of {good}");
+    let ended = load.stop();
+    println!("3 rotations: {ended}");
+    assert_eq!(ended.bad(), 0, "{ended}");
     let now = kept(&fixture, STAGING);
     let rows = sql(&now, "SELECT count(*)::text FROM seen").unwrap();
-    assert_eq!(rows, [good.to_string()]);
+    assert_eq!(rows, [ended.requests.to_string()]);
     // Whatever anybody has made belongs to the one role.
     sql(&now, "CREATE TABLE later AS SELECT 'x'::text AS v").unwrap();
     let owners = "SELECT DISTINCT tableowner::text FROM pg_tables WHERE schemaname = 'public'";
@@ -208,11 +141,11 @@ fn shutting_out_before_the_switch_is_seen() {
     let Some(fixture) = fixture() else { return };
     let rehearsing = agent_of_rehearsal(&fixture);
     let listen = deploy(&fixture);
-    let load = Load::start(&listen);
-    rotate(&fixture, &["--sabotage", "early-revoke"]).expect(0);
-    let [good, failed] = load.stop();
-    println!("planted: {failed} of {} requests failed", good + failed);
-    assert!(failed > 0);
+    let load = load(&listen);
+    rotate(&fixture, NAME, &["--sabotage", "early-revoke"]).expect(0);
+    let ended = load.stop();
+    println!("planted: {ended}");
+    assert!(ended.failed > 0, "{ended}");
     fixture.down(STAGING);
     fixture.end_agent(STAGING);
     drop(rehearsing);
@@ -221,15 +154,15 @@ fn shutting_out_before_the_switch_is_seen() {
 #[test]
 fn it_goes_on_and_back_wherever_it_was_killed() {
     let Some(mut fixture) = fixture() else { return };
-    rotate(&fixture, &[]).expect(3);
+    rotate(&fixture, NAME, &[]).expect(3);
     let listen = deploy(&fixture);
-    let load = Load::start(&listen);
+    let load = load(&listen);
     for place in ["begin:before", "begin:after", "end:before", "end:after"] {
         let before = kept(&fixture, STAGING);
         killed(&fixture, NAME, &[], &format!("rotate:{place}"));
         load.more();
         if place != "end:after" {
-            rotate(&fixture, &[]).expect(0);
+            rotate(&fixture, NAME, &[]).expect(0);
         }
         assert!(
             !opens(&before) && opens(&kept(&fixture, STAGING)),
@@ -243,7 +176,7 @@ fn it_goes_on_and_back_wherever_it_was_killed() {
     ] {
         let before = kept(&fixture, STAGING);
         let mut doomed = Reaped(fixture.doomed_agent(STAGING, place));
-        rotate(&fixture, &[]).expect(0);
+        rotate(&fixture, NAME, &[]).expect(0);
         assert_eq!(doomed.0.wait().unwrap().signal(), Some(9), "{place}");
         assert!(
             !opens(&before) && opens(&kept(&fixture, STAGING)),
@@ -259,7 +192,7 @@ fn it_goes_on_and_back_wherever_it_was_killed() {
             "{}",
             users(&fixture)
         );
-        rotate(&fixture, &["--undo"]).expect(0);
+        rotate(&fixture, NAME, &["--undo"]).expect(0);
         let now = kept(&fixture, STAGING);
         assert_eq!(
             (now.user(), &now.password),
@@ -268,16 +201,16 @@ fn it_goes_on_and_back_wherever_it_was_killed() {
         );
         assert!(opens(&now) && !opens(&between), "{place}");
     }
-    rotate(&fixture, &["--undo"]).expect(3);
-    let [good, failed] = load.stop();
-    println!("9 kills: {failed} of {} requests failed", good + failed);
-    assert_eq!(failed, 0, "of {good}");
+    rotate(&fixture, NAME, &["--undo"]).expect(3);
+    let ended = load.stop();
+    println!("9 kills: {ended}");
+    assert_eq!(ended.bad(), 0, "{ended}");
     // A warm version knows the old password only.
     fixture.commit();
     deploy(&fixture);
-    let said = rotate(&fixture, &[]).expect(4);
+    let said = rotate(&fixture, NAME, &[]).expect(4);
     assert!(said.err.contains("secret::warm"), "{}", said.err);
-    rotate(&fixture, &["--end-window"]).expect(0);
+    rotate(&fixture, NAME, &["--end-window"]).expect(0);
     down(&fixture, STAGING);
 }
 
@@ -312,7 +245,7 @@ fn a_url_that_is_a_secret_is_opened_by_the_agent() {
     );
     let url = url::of_kept(&from)["url"].clone();
     let set = ["secrets", "set", "DATABASE_URL", "-e", PRODUCTION];
-    with_input(&fixture, &set, &url).expect(0);
+    fixture.tow_with(&set, &url).expect(0);
     fixture.tow(&promote).expect(0);
     let listen = fixture.listen(PRODUCTION);
     let answer = Line::to(&listen).get("/write", "x-none: 1").unwrap();
