@@ -27,7 +27,16 @@ pub async fn agent(place: &Place) -> Result<Client, Trouble> {
     }
 }
 
-/// The same, of whatever version it is.
+/// The same for looking, which makes no environment: `None` where there is none yet. Whether there is one on a server
+/// only the server can say.
+pub async fn existing(place: &Place) -> Result<Option<Client>, Trouble> {
+    match place.server.is_some() || agent::exists(&place.state) {
+        true => agent(place).await.map(Some),
+        false => Ok(None),
+    }
+}
+
+/// Its agent, of whatever version it is.
 pub async fn for_upgrade(place: &Place) -> Result<Client, Trouble> {
     match &place.server {
         Some(server) => link::agent(place, server, true).await,

@@ -33,11 +33,9 @@ pub async fn drift(cli: &Cli, here: &Here) -> Ending {
     let manifest = Manifest::parse("tow.toml", &app.text).map_err(invalid)?;
     let config = config::resolve(&manifest, &place.environment).map_err(invalid)?;
     let secrets = File::of(&app.root, &app.name).map_err(|error| super::secrets::failed(&error))?;
-    // Looking makes no environment.
-    let there = match place.server.is_some() || towpath::agent::exists(&place.state) {
-        false => Vec::new(),
-        true => {
-            let client = connect::agent(&place).await?;
+    let there = match connect::existing(&place).await? {
+        None => Vec::new(),
+        Some(client) => {
             let told: Result<Vec<Drift>, ClientError> = client.get("/v1/drift").await;
             told.map_err(ClientError::into_trouble)?
         }

@@ -19,14 +19,11 @@ use crate::{connect, out, render};
 /// The agent of an environment, and `None` where there is no environment yet: looking makes none.
 async fn client(cli: &Cli, here: &Here) -> Result<Option<Client>, Trouble> {
     let place = App::find(cli)?.place(&here.environment)?;
-    // Whether there is one on a server only the server can say.
-    if place.server.is_some() || towpath::agent::exists(&place.state) {
-        return connect::agent(&place).await.map(Some);
-    }
-    if !here.json {
+    let client = connect::existing(&place).await?;
+    if client.is_none() && !here.json {
         out::note(nothing(&place));
     }
-    Ok(None)
+    Ok(client)
 }
 
 fn nothing(place: &Place) -> String {

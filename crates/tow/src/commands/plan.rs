@@ -35,8 +35,7 @@ async fn explain(cli: &Cli, arguments: &Explain) -> Ending {
         return would(cli, &arguments.here, operation).await;
     }
     // Looking at what is not there yet makes nothing but what a dry run makes.
-    if place.server.is_some() || towpath::agent::exists(&place.state) {
-        let client = connect::agent(&place).await?;
+    if let Some(client) = connect::existing(&place).await? {
         let status: Status = client
             .get("/v1/status")
             .await

@@ -87,12 +87,10 @@ fn own(store: &Store) -> Result<Chain, Trouble> {
     })
 }
 
-/// Looking makes no environment.
 async fn of_agent(place: &Place) -> Result<Option<Chain>, Trouble> {
-    if place.server.is_none() && !towpath::agent::exists(&place.state) {
+    let Some(client) = connect::existing(place).await? else {
         return Ok(None);
-    }
-    let client = connect::agent(place).await?;
+    };
     let told: AuditRows = client
         .get("/v1/secrets/audit")
         .await

@@ -3,7 +3,7 @@
 
 use tokio::time::{Instant, sleep};
 use towpath::agent::api::{MoveLogin, Trouble};
-use towpath::agent::{self, Client, ClientError};
+use towpath::agent::{Client, ClientError};
 use towpath::id::InstanceId;
 use towpath::release::failpoint::{Point, reach};
 use towpath::release::{LoginMove, LoginStatus};
@@ -32,7 +32,8 @@ pub async fn rotate(place: &Place, arguments: &Rotate, resource: &str) -> Ending
         let help = "leave --stdin away: nobody has to know it";
         return Err(trouble(2, "secret::made", text, help));
     }
-    let client = connect_to(place).await?;
+    let client = connect::existing(place).await?;
+    let client = client.ok_or_else(|| not_deployed(place))?;
     let rotating = Rotating {
         place,
         arguments,
@@ -54,16 +55,10 @@ pub async fn rotate(place: &Place, arguments: &Rotate, resource: &str) -> Ending
     rotating.go_on().await
 }
 
-/// Looking makes no environment.
-pub async fn connect_to(place: &Place) -> Result<Client, Trouble> {
-    match place.server.is_some() || agent::exists(&place.state) {
-        true => connect::agent(place).await,
-        false => {
-            let text = format!("nothing was deployed to {} yet", place.environment);
-            let help = "its first deployment makes the password";
-            Err(trouble(3, "secret::missing", text, help))
-        }
-    }
+fn not_deployed(place: &Place) -> Trouble {
+    let text = format!("nothing was deployed to {} yet", place.environment);
+    let help = "its first deployment makes the password";
+    trouble(3, "secret::missing", text, help)
 }
 
 /// How it stands with the users of a database.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use towpath::agent;
 use towpath::agent::api::Trouble;
 use towpath::config;
 use towpath::manifest::Manifest;
@@ -148,12 +147,10 @@ async fn gathered(place: &Place) -> Result<Vec<Listed>, Trouble> {
     Ok(all.into_values().collect())
 }
 
-/// Looking makes no environment.
 async fn login(place: &Place, resource: &str) -> Result<Option<LoginStatus>, Trouble> {
-    if place.server.is_none() && !agent::exists(&place.state) {
+    let Some(client) = connect::existing(place).await? else {
         return Ok(None);
-    }
-    let client = connect::agent(place).await?;
+    };
     match database::look(&client, resource).await {
         Ok(status) => Ok(Some(status)),
         Err(trouble) if trouble.diagnostic.code == "resource::not-provided" => Ok(None),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use towpath::agent::api::{Holder, Status, Trouble};
-use towpath::agent::{self, Client, ClientError};
+use towpath::agent::{Client, ClientError};
 use towpath::config::{self, Config, KEY_BYTES, Secret, SecretKind};
 use towpath::manifest::Manifest;
 use towpath::release::failpoint::{Point, reach};
@@ -377,12 +377,8 @@ impl Rotating<'_> {
         }
     }
 
-    /// Looking makes no environment.
     async fn client(&self) -> Result<Option<Client>, Trouble> {
-        match self.place.server.is_some() || agent::exists(&self.place.state) {
-            true => connect::agent(&self.place).await.map(Some),
-            false => Ok(None),
-        }
+        connect::existing(&self.place).await
     }
 
     async fn status(&self) -> Result<Option<Status>, Trouble> {
