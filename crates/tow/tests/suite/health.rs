@@ -298,6 +298,72 @@ fn services_that_die_or_hang_are_named_and_the_rest_serves() {
     fixture.down(STAGING);
 }
 
+#[test]
+fn what_cannot_be_started_again_is_unhealthy_and_a_silent_shim_kills_nobody() {
+    let fixture = Fixture::with(&manifest("sqlite", ""));
+    fixture.tow(&["deploy", "-e", STAGING]).expect(0);
+    recovers(&fixture);
+    let ai = pid(&fixture, "ai");
+    let shims = machine::shims(&fixture.state(STAGING));
+    let (name, shim) = shims
+        .iter()
+        .find(|(name, _)| name.starts_with("ai-"))
+        .unwrap();
+    let shim = shim[0];
+    signal(shim, Signal::STOP);
+    let found = becomes(&fixture, "ai", Word::Unhealthy);
+    assert!(error(&found, "ai").contains("does not answer"), "{found:?}");
+    signal(shim, Signal::CONT);
+    recovers(&fixture);
+    assert_eq!(pid(&fixture, "ai"), ai);
+
+    // In the place of its folder stands a file.
+    let run = fixture.state(STAGING).join("run");
+    let (dir, aside) = (run.join(name), run.join("aside"));
+    fs::rename(&dir, &aside).unwrap();
+    fs::write(&dir, "").unwrap();
+    machine::kill(shim);
+    machine::kill(ai);
+    let found = becomes(&fixture, "ai", Word::Unhealthy);
+    assert!(
+        error(&found, "ai").contains("cannot be started"),
+        "{found:?}"
+    );
+    let text = fixture.tow(&["ps", "-e", STAGING]).expect(0).out;
+    assert!(text.contains("unhealthy"), "{text}");
+    fs::remove_file(&dir).unwrap();
+    fs::rename(&aside, &dir).unwrap();
+    recovers(&fixture);
+    fixture.down(STAGING);
+}
+
+#[test]
+fn a_worker_that_dies_while_a_run_is_under_way_is_named() {
+    let text = manifest("sqlite", "").replace(
+        "[services.worker]\n",
+        "[services.worker]\nbuild = \"until test -e $DATA/built; do sleep 0.05; done\"\nbuild_env = { DATA = \"DATA\" }\n",
+    );
+    let mut fixture = Fixture::with(&text);
+    let built = fixture.data("built");
+    fs::write(&built, "").unwrap();
+    fixture.tow(&["deploy", "-e", STAGING]).expect(0);
+    recovers(&fixture);
+    fs::remove_file(&built).unwrap();
+    fixture.commit();
+    let mut deploy = fixture.start(&["deploy", "-e", STAGING]);
+    until("a run under way", || fixture.seen(STAGING)?.run);
+    let dies = fixture.data("worker-dies-v1");
+    fs::write(&dies, "").unwrap();
+    machine::kill(pid(&fixture, "worker"));
+    becomes(&fixture, "worker", Word::Unhealthy);
+    assert!(deploy.0.try_wait().unwrap().is_none(), "it was to wait");
+    fs::remove_file(&dies).unwrap();
+    recovers(&fixture);
+    fs::write(&built, "").unwrap();
+    fixture.end(deploy).expect(0);
+    fixture.down(STAGING);
+}
+
 /// An address that nobody listens on.
 fn unused() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -179,12 +179,15 @@ pub(super) async fn keep(world: Arc<World>, monitor: Arc<Monitor>) {
         let deadline = Instant::now() + LOOK;
         loop {
             let wanted = monitor.metrics_at(&world);
-            if given.as_ref().map(|given| given.at) != wanted {
+            if wanted.is_none() || given.as_ref().map(|given| given.at) != wanted {
                 // The old one first: it may be the same port.
                 drop(given.take());
                 given = match wanted {
                     Some(at) => Given::start(&world, &monitor, at).await,
-                    None => None,
+                    None => {
+                        monitor.note(None);
+                        None
+                    }
                 };
             }
             let left = deadline.saturating_duration_since(Instant::now());

@@ -242,6 +242,7 @@ fn word(health: Option<&Health>) -> &'static str {
         Some(protocol::State::Running { .. }) => "ready",
         Some(protocol::State::Backoff { .. }) => "restarting",
         Some(protocol::State::Stopping | protocol::State::Ended) => "stopped",
+        None if health.healthy == Some(false) => "unhealthy",
         None => "starting",
     }
 }

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -100,6 +101,10 @@ impl Supervisor {
         match self.coming(&process.id).await {
             Some(status) if is_ending(&status) => self.ends(&process.id).await?,
             Some(_) => return Ok(()),
+            // A disk that stalls holds up a shim, which writes the log, and what it runs may serve all the same.
+            None if self.is_alive(&process.id).await => {
+                return Err(Error::Silent(process.id.clone()));
+            }
             None => {}
         }
         let dir = self.places.run(&process.id);
@@ -156,6 +161,13 @@ impl Supervisor {
             }
             sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// Whether there is a shim of `id`, answering or not.
+    async fn is_alive(&self, id: &InstanceId) -> bool {
+        let dir = self.places.run(id);
+        let found = blocking(move || shim_of(&dir)).await;
+        found.flatten().is_some()
     }
 
     /// A shim that was told to stop before is still at it.
@@ -218,8 +230,15 @@ impl Supervisor {
         if answer.is_err() && self.status(id).await.is_some() {
             return Err(Error::Silent(id.clone()));
         }
-        let mark = self.places.mark(id);
-        blocking(move || tree::sweep(&mark)).await;
+        let (mark, dir) = (self.places.mark(id), self.places.run(id));
+        blocking(move || {
+            // One that has not heard would start again what is swept.
+            if let Some(shim) = shim_of(&dir).and_then(Pid::from_raw) {
+                let _ = kill_process(shim, Signal::KILL);
+            }
+            tree::sweep(&mark)
+        })
+        .await;
         let _ = std::fs::remove_file(self.places.socket(id));
         if !self.remove_container(id).await? {
             return Ok(());

@@ -134,6 +134,8 @@ impl Supervisor {
     async fn turn(&self, id: &InstanceId) -> tokio::sync::OwnedMutexGuard<()> {
         let turn = {
             let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            // Every run of a job is an instance of its own, and comes once.
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
             turns.entry(id.clone()).or_default().clone()
         };
         turn.lock_owned().await

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy, sink};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::{Instant, timeout};
@@ -18,6 +19,9 @@ use super::{Places, Process, logs};
 use crate::clock::Clock;
 use crate::config::Probe;
 use crate::secret::keep::Keeper;
+
+/// Bytes of what a command says wrong that are kept.
+const SAID: u64 = 1024;
 
 /// What is asked, in words: `GET http://127.0.0.1:20173/health`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,16 +183,44 @@ async fn exec(command: &str, process: &Process, keeper: &Keeper) -> Result<(), S
     if let Some(user) = process.user {
         shell.uid(user.uid).gid(user.gid);
     }
-    shell.stdin(Stdio::null()).kill_on_drop(true);
-    let output = shell.output().await.map_err(|error| error.to_string())?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    match output.status.success() {
+    shell
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    let mut child = shell.spawn().map_err(|error| error.to_string())?;
+    let mut group = Group(child.id());
+    let mut said = Vec::new();
+    if let Some(mut errors) = child.stderr.take() {
+        let _ = (&mut errors).take(SAID).read_to_end(&mut said).await;
+        let _ = copy(&mut errors, &mut sink()).await;
+    }
+    let status = child.wait().await.map_err(|error| error.to_string())?;
+    // From here on the number may be another's.
+    group.0 = None;
+    match status.success() {
         true => Ok(()),
         false => Err(format!(
-            "{} {:?}",
-            output.status,
-            said.trim().chars().take(200).collect::<String>()
+            "{status} {:?}",
+            String::from_utf8_lossy(&said)
+                .trim()
+                .chars()
+                .take(200)
+                .collect::<String>()
         )),
+    }
+}
+
+/// The processes of a command: all of them go where it is given up, or each time-out left some behind.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let leader = self.0.and_then(|pid| i32::try_from(pid).ok());
+        if let Some(leader) = leader.and_then(Pid::from_raw) {
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
     }
 }
 

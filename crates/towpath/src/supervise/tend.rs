@@ -8,13 +8,16 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use towpath_shim::protocol::{State, Status};
 
-use super::{Process, Supervisor, probe};
+use super::{Error, Process, Supervisor, probe};
 use crate::id::InstanceId;
 
 const LOOK: Duration = Duration::from_millis(250);
 
 /// How long one without a probe has to run, after it was started anew, until it is taken to be well.
 const STAYS: Duration = Duration::from_secs(1);
+
+/// Longest pause between two starts of a shim that fail.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// How an instance is.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -108,6 +111,10 @@ struct Row {
     of: Option<(u32, u64)>,
     /// When that was seen first.
     turned: Option<Instant>,
+    /// Starts that failed in a row.
+    refused: u32,
+    /// When the next is tried.
+    again: Option<Instant>,
 }
 
 impl Row {
@@ -139,8 +146,15 @@ async fn care(supervisor: Weak<Supervisor>, process: Process, health: Arc<Mutex<
             return;
         };
         let status = supervisor.status(&process.id).await;
-        if status.is_none() {
-            revive(&supervisor, &process, &health).await;
+        match status {
+            None => revive(&supervisor, &process, &health, &mut row).await,
+            Some(_) if row.refused > 0 => {
+                (row.refused, row.again) = (0, None);
+                update(&health, |health| {
+                    (health.healthy, health.error) = (None, None)
+                });
+            }
+            Some(_) => {}
         }
         // At once: nobody is to see a new process with how the one before it had not ended yet.
         update(&health, |health| {
@@ -154,7 +168,15 @@ async fn care(supervisor: Weak<Supervisor>, process: Process, health: Arc<Mutex<
 }
 
 /// No shim answers: either it ended because it gave up, or somebody killed it.
-async fn revive(supervisor: &Arc<Supervisor>, process: &Process, health: &Mutex<Health>) {
+async fn revive(
+    supervisor: &Arc<Supervisor>,
+    process: &Process,
+    health: &Mutex<Health>,
+    row: &mut Row,
+) {
+    if row.again.is_some_and(|again| Instant::now() < again) {
+        return;
+    }
     let ended = supervisor.ended(&process.id);
     // A machine that goes down tells every shim to stop; after it came up they are wanted again.
     if let Some(status) = ended.filter(|status| !status.stopped) {
@@ -163,8 +185,22 @@ async fn revive(supervisor: &Arc<Supervisor>, process: &Process, health: &Mutex<
             health.healthy = Some(false);
             health.status = Some(status);
         });
-    } else if supervisor.launch(process).await.is_ok() {
-        update(health, |health| health.shims += 1);
+        return;
+    }
+    match supervisor.launch(process).await {
+        Ok(()) => update(health, |health| health.shims += 1),
+        Err(error) => {
+            row.refused = row.refused.saturating_add(1);
+            let pause = LOOK * 2_u32.saturating_pow(row.refused.min(16));
+            row.again = Some(Instant::now() + pause.min(AGAIN));
+            update(health, |health| {
+                // What a silent one runs may be alive; of the others nothing is.
+                if !matches!(error, Error::Silent(_)) {
+                    health.status = None;
+                }
+                (health.healthy, health.error) = (Some(false), Some(error.to_string()));
+            });
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use towpath_gateway::api::{self as gateway, Mode, Readiness, State};
 
+use super::adopt;
 use super::api::{Component, HealthStatus, Past, TrafficStatus, Word};
 use super::metrics::Samples;
 use crate::config::{Config, Role};
@@ -235,12 +236,13 @@ impl Known {
         }
         let live = now.live.iter().flat_map(|live| &live.instances);
         let live: Vec<_> = live.collect();
+        let wanted = adopt::wanted(now);
         for (name, service) in &config.services {
             let instances = live.iter().filter(|one| one.service == *name);
             let of: Vec<_> = instances
                 .map(|one| {
-                    // While a run turns the workers round, they are meant to be away.
-                    let is_turned = now.open.is_some() && one.port.is_none();
+                    // Once a run has begun to turn the workers round, they are meant to be away.
+                    let is_turned = one.port.is_none() && !wanted.contains(&one.id);
                     (&one.id, health.get(&one.id), is_turned)
                 })
                 .collect();

@@ -96,6 +96,10 @@ fn condition(health: Option<&Health>) -> Condition {
     let ended = || ending(exit);
     let why = match health.status.as_ref().map(|status| &status.state) {
         _ if health.gave_up => format!("it {}, again and again, and is given up", ended()),
+        None if health.healthy == Some(false) => {
+            let why = health.error.clone().unwrap_or_default();
+            format!("it cannot be started: {why}")
+        }
         None => return Condition::Unknown,
         Some(State::Backoff { .. }) => format!("it {}, and is started again", ended()),
         Some(State::Stopping | State::Ended) => "it is stopped".to_owned(),
