@@ -156,7 +156,7 @@ def cut_short(rehearsal, proof):
         child = rehearsal.start("--servers", PRODUCTION, "--skip-local", patience=10)
         staging, production = rehearsal.lab.servers
         until("the rehearsal serves in production", lambda: rehearsal.serves(production) or child.poll() is not None,
-              patience=120)
+              patience=600)
         if case == "Ctrl-C":
             child.send_signal(signal.SIGINT)
         elif case == "killed":
