@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use towpath::agent::api::Trouble;
-use towpath::config::Server;
+use towpath::config::{self, Config, Server};
 use towpath::diagnostic::{Diagnostic, Report};
 use towpath::link;
 use towpath::manifest::Manifest;
@@ -173,6 +173,12 @@ impl Place {
             Some(server) => server.to_string(),
             None => self.state.display().to_string(),
         }
+    }
+
+    /// What the manifest means here, where it is right.
+    pub fn config(&self) -> Option<Config> {
+        let (manifest, _) = Manifest::read("tow.toml", &self.app.text);
+        config::resolve(&manifest?, &self.environment).ok()
     }
 }
 

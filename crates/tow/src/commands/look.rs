@@ -6,9 +6,7 @@ use towpath::agent::api::{
     LogLine, MetricsText, ReleaseStatus, Status as EnvironmentStatus, Trouble,
 };
 use towpath::agent::{Client, ClientError};
-use towpath::config;
 use towpath::id::InstanceId;
-use towpath::manifest::Manifest;
 
 use super::Ending;
 use crate::cli::commands::{Logs, Metrics, Ps, Releases, Status};
@@ -28,8 +26,7 @@ async fn client(cli: &Cli, here: &Here) -> Result<Option<Client>, Trouble> {
 
 fn nothing(place: &Place) -> String {
     let name = &place.environment;
-    let (manifest, _) = Manifest::read("tow.toml", &place.app.text);
-    let config = manifest.and_then(|manifest| config::resolve(&manifest, name).ok());
+    let config = place.config();
     let way = config.map(|config| config.promote).unwrap_or_default();
     let command = match way.iter().position(|environment| environment == name) {
         _ if name == "local" => "tow up".to_owned(),

@@ -3,8 +3,6 @@
 use towpath::agent::api::{Begun, RunStatus, Status, Trouble};
 use towpath::agent::{Client, ClientError};
 use towpath::build;
-use towpath::config;
-use towpath::manifest::Manifest;
 use towpath::state::Row;
 
 use super::{Ending, deploy, inner, local};
@@ -50,8 +48,7 @@ async fn explain(cli: &Cli, arguments: &Explain) -> Ending {
 /// What brings a release into an environment.
 fn brings_in(place: &Place) -> Explains {
     let name = &place.environment;
-    let (manifest, _) = Manifest::read("tow.toml", &place.app.text);
-    let config = manifest.and_then(|manifest| config::resolve(&manifest, name).ok());
+    let config = place.config();
     let way = config.map(|config| config.promote).unwrap_or_default();
     match way.iter().position(|environment| environment == name) {
         _ if name == "local" => Explains::Up,

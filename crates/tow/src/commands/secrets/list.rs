@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 
 use towpath::agent::api::Trouble;
-use towpath::config;
-use towpath::manifest::Manifest;
 use towpath::release::LoginStatus;
-use towpath::secret::{File, Row};
+use towpath::secret::Row;
 
 use super::super::Ending;
-use super::{database, failed};
+use super::{database, failed, file};
 use crate::cli::Cli;
 use crate::place::{App, Place};
 use crate::{connect, out, render, times};
@@ -113,7 +111,7 @@ pub async fn list(cli: &Cli, environment: &str, json: bool) -> Ending {
 
 async fn gathered(place: &Place) -> Result<Vec<Listed>, Trouble> {
     let environment = &place.environment;
-    let file = File::of(&place.app.root, &place.app.name).map_err(|error| failed(&error))?;
+    let file = file(&place.app)?;
     if let Some(file) = &file {
         file.verify(environment).map_err(|error| failed(&error))?;
     }
@@ -126,9 +124,7 @@ async fn gathered(place: &Place) -> Result<Vec<Listed>, Trouble> {
         (one.version, one.set_ms) = (Some(row.version), Some(row.set * 1000));
         one.rotation = Rotates::of(&row);
     }
-    let (manifest, _) = Manifest::read("tow.toml", &place.app.text);
-    let config = manifest.and_then(|manifest| config::resolve(&manifest, environment).ok());
-    let Some(config) = config else {
+    let Some(config) = place.config() else {
         return Ok(all.into_values().collect());
     };
     for (service, one) in &config.services {

@@ -92,6 +92,26 @@ pub fn failed(error: &secret::Error) -> Trouble {
     trouble(exit, code, error.to_string(), help)
 }
 
+/// The file of an application's secrets, if it has one.
+fn file(app: &App) -> Result<Option<File>, Trouble> {
+    File::of(&app.root, &app.name).map_err(|error| failed(&error))
+}
+
+/// The environment, which is said.
+fn place(cli: &Cli, environment: &str) -> Result<Place, Trouble> {
+    let place = App::find(cli)?.place(environment)?;
+    out::note(render::place(&place));
+    Ok(place)
+}
+
+/// The same with its secrets, for changing them.
+fn begun(cli: &Cli, environment: &str) -> Result<(Place, Store), Trouble> {
+    let place = place(cli, environment)?;
+    let mut store = Store::open(&place)?;
+    store.begin()?;
+    Ok((place, store))
+}
+
 async fn set(cli: &Cli, arguments: &Set) -> Ending {
     if !arguments.value.is_empty() {
         return Err(as_argument(&arguments.name));
@@ -102,10 +122,7 @@ async fn set(cli: &Cli, arguments: &Set) -> Ending {
         let help = "its name is that of an environment variable: letters, digits and `_`";
         return Err(trouble(2, "secret::name", text, help));
     }
-    let place = App::find(cli)?.place(environment)?;
-    out::note(render::place(&place));
-    let mut store = Store::open(&place)?;
-    store.begin()?;
+    let (place, mut store) = begun(cli, environment)?;
     store.is_still(name)?;
     let value = read_value(name, &place)?;
     not_weak(&place, name, &value)?;
@@ -253,9 +270,7 @@ async fn agent_contact(place: &Place) -> Result<secret::Contact, Trouble> {
 }
 
 fn get(cli: &Cli, name: &str, environment: &str) -> Ending {
-    let place = App::find(cli)?.place(environment)?;
-    out::note(render::place(&place));
-    let store = Store::open(&place)?;
+    let store = Store::open(&place(cli, environment)?)?;
     store.check()?;
     let value = store.get(name)?;
     // Written down before it is shown.
@@ -265,10 +280,7 @@ fn get(cli: &Cli, name: &str, environment: &str) -> Ending {
 }
 
 fn remove(cli: &Cli, name: &str, environment: &str) -> Ending {
-    let place = App::find(cli)?.place(environment)?;
-    out::note(render::place(&place));
-    let mut store = Store::open(&place)?;
-    store.begin()?;
+    let (_, mut store) = begun(cli, environment)?;
     store.is_still(name)?;
     store.remove(name)?;
     store.save("remove", &[name.to_owned()])?;
@@ -280,9 +292,7 @@ fn remove(cli: &Cli, name: &str, environment: &str) -> Ending {
 }
 
 fn sign(cli: &Cli, environment: &str) -> Ending {
-    let place = App::find(cli)?.place(environment)?;
-    out::note(render::place(&place));
-    let mut store = Store::open(&place)?;
+    let mut store = Store::open(&place(cli, environment)?)?;
     if let Err(error) = store.file.verify(environment) {
         out::note(format!("  {error}"));
     }
@@ -306,22 +316,19 @@ pub async fn send(place: &Place, client: &Client, what: &What) -> Result<(), Tro
     if !starts {
         return Ok(());
     }
-    let file = File::of(&place.app.root, &place.app.name).map_err(|error| failed(&error))?;
-    if let Some(file) = &file
+    if let Some(file) = file(&place.app)?
         && !matches!(what, What::Restart { .. })
     {
-        warn(file, place);
+        warn(&file, place);
     }
     send_part(place, client).await
 }
 
 /// The same without a word.
 async fn send_part(place: &Place, client: &Client) -> Result<(), Trouble> {
-    let file = File::of(&place.app.root, &place.app.name).map_err(|error| failed(&error))?;
-    let Some(part) = file.and_then(|file| file.part(&place.environment)) else {
+    let Some(text) = offer::part(place)? else {
         return Ok(());
     };
-    let text = part.text().map_err(|error| failed(&error))?;
     client
         .post_again::<()>("/v1/secrets", &TakeSecrets { text })
         .await
@@ -331,8 +338,7 @@ async fn send_part(place: &Place, client: &Client) -> Result<(), Trouble> {
 /// Says which secrets are due, and which rotation waits for somebody to go on with it.
 fn warn(file: &File, place: &Place) {
     let environment = &place.environment;
-    let (manifest, _) = Manifest::read("tow.toml", &place.app.text);
-    let config = manifest.and_then(|manifest| config::resolve(&manifest, environment).ok());
+    let config = place.config();
     let policies = config.map(|config| config.secrets).unwrap_or_default();
     let now = times::now_ms();
     let Some(secrets) = file.environments.get(environment) else {

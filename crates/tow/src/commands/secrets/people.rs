@@ -4,7 +4,7 @@ use towpath::secret::Contact;
 
 use super::super::Ending;
 use super::store::{Store, own_identity};
-use super::{agent_contact, failed, trouble};
+use super::{agent_contact, begun, file, trouble};
 use crate::cli::Cli;
 use crate::cli::commands::{People, PeopleCommand};
 use crate::place::App;
@@ -31,8 +31,7 @@ pub async fn people(cli: &Cli, arguments: &People) -> Ending {
 
 fn list(cli: &Cli) -> Ending {
     let app = App::find(cli)?;
-    let file = towpath::secret::File::of(&app.root, &app.name).map_err(|error| failed(&error))?;
-    let people = file.map(|file| file.people).unwrap_or_default();
+    let people = file(&app)?.map(|file| file.people).unwrap_or_default();
     let row = |(name, one): (&String, &towpath::secret::Person)| {
         let may = if one.key.is_some() {
             "reads and writes"
@@ -55,10 +54,7 @@ fn list(cli: &Cli) -> Ending {
 }
 
 async fn add(cli: &Cli, name: &str, contact: Option<&str>, environment: &str) -> Ending {
-    let place = App::find(cli)?.place(environment)?;
-    out::note(render::place(&place));
-    let mut store = Store::open(&place)?;
-    store.begin()?;
+    let (place, mut store) = begun(cli, environment)?;
     match (name, contact) {
         ("agent", None) => store.admit_agent(&agent_contact(&place).await?)?,
         (_, None) => {
@@ -85,25 +81,20 @@ async fn add(cli: &Cli, name: &str, contact: Option<&str>, environment: &str) ->
         }
     }
     store.save("admit", &[name.to_owned()])?;
-    out::say(format!(
-        "{environment} is read by {}",
-        store.readers().join(", ")
-    ));
+    out::say(read_by(environment, &store));
     Ok(0)
 }
 
+fn read_by(environment: &str, store: &Store) -> String {
+    format!("{environment} is read by {}", store.readers().join(", "))
+}
+
 fn remove(cli: &Cli, name: &str, environment: &str) -> Ending {
-    let place = App::find(cli)?.place(environment)?;
-    out::note(render::place(&place));
-    let mut store = Store::open(&place)?;
-    store.begin()?;
+    let (_, mut store) = begun(cli, environment)?;
     store.expel(name)?;
     // Whoever takes himself out could sign nothing any more.
     store.save("expel", &[name.to_owned()])?;
-    out::say(format!(
-        "{environment} is read by {}",
-        store.readers().join(", ")
-    ));
+    out::say(read_by(environment, &store));
     out::note(format!(
         "  what `{name}` could read until now they may still know: `tow secrets rotate NAME -e {environment}`"
     ));

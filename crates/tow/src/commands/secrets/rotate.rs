@@ -18,16 +18,15 @@ use super::store::Store;
 use super::{as_argument, database, enrol, failed, hand_in, not_weak, random, read_value, trouble};
 use crate::cli::Cli;
 use crate::cli::commands::Rotate;
-use crate::place::{App, Place};
-use crate::{connect, out, render, times};
+use crate::place::Place;
+use crate::{connect, out, times};
 
 /// `tow secrets rotate`.
 pub async fn rotate(cli: &Cli, arguments: &Rotate) -> Ending {
     if !arguments.value.is_empty() {
         return Err(as_argument(&arguments.name));
     }
-    let place = App::find(cli)?.place(&arguments.environment)?;
-    out::note(render::place(&place));
+    let place = super::place(cli, &arguments.environment)?;
     let config = resolved(&place)?;
     let policy = policy(&config, &arguments.name);
     if let (SecretKind::Database, Some(resource)) = (policy.kind, &policy.resource) {

@@ -8,7 +8,7 @@ use towpath::secret::file::AGENT;
 use towpath::secret::{Audit, Contact, Event, File, Identity, Pin, Value};
 
 use super::super::deploy::actor;
-use super::{failed, trouble};
+use super::{failed, file, trouble};
 use crate::out;
 use crate::place::Place;
 
@@ -66,8 +66,7 @@ fn no_identity(path: &std::path::Path) -> Trouble {
 
 impl Store {
     pub fn open(place: &Place) -> Result<Store, Trouble> {
-        let file = File::of(&place.app.root, &place.app.name).map_err(|error| failed(&error))?;
-        let file = file.unwrap_or_else(|| File::new(&place.app.name));
+        let file = file(&place.app)?.unwrap_or_else(|| File::new(&place.app.name));
         Store::with(place, file)
     }
 
@@ -125,11 +124,10 @@ impl Store {
     }
 
     pub fn set(&mut self, name: &str, value: &Value) -> Result<u32, Trouble> {
-        let environment = self.environment().to_owned();
         let now = Clock::system().wall_ms() / 1000;
         let set = self
             .file
-            .set(&environment, name, value, now, &self.identity);
+            .set(&self.place.environment, name, value, now, &self.identity);
         set.map_err(|error| failed(&error))
     }
 
@@ -147,20 +145,19 @@ impl Store {
 
     /// Puts a new value beside the one that is there.
     pub fn rotate(&mut self, name: &str, value: &Value, overlaps: bool) -> Result<u32, Trouble> {
-        let environment = self.environment().to_owned();
         let now = Clock::system().wall_ms() / 1000;
+        let environment = &self.place.environment;
         let rotated = self
             .file
-            .rotate(&environment, name, value, overlaps, now, &self.identity);
+            .rotate(environment, name, value, overlaps, now, &self.identity);
         rotated.map_err(|error| failed(&error))
     }
 
     /// Turns a rotation round.
     pub fn turn_round(&mut self, name: &str, is_used: bool) -> Result<u32, Trouble> {
-        let environment = self.environment().to_owned();
         let turned = self
             .file
-            .turn_round(&environment, name, is_used, &self.identity);
+            .turn_round(&self.place.environment, name, is_used, &self.identity);
         turned.map_err(|error| failed(&error))
     }
 
@@ -170,8 +167,7 @@ impl Store {
     }
 
     pub fn remove(&mut self, name: &str) -> Result<(), Trouble> {
-        let environment = self.environment().to_owned();
-        let secrets = self.file.environments.get_mut(&environment);
+        let secrets = self.file.environments.get_mut(&self.place.environment);
         match secrets.and_then(|secrets| secrets.rows.remove(name)) {
             Some(_) => Ok(()),
             None => {
@@ -207,8 +203,7 @@ impl Store {
 
     /// Has somebody read all that is there.
     pub fn admit(&mut self, name: &str, contact: &Contact) -> Result<(), Trouble> {
-        let environment = self.environment().to_owned();
-        let admitted = self.file.admit(name, contact, &environment);
+        let admitted = self.file.admit(name, contact, &self.place.environment);
         admitted.map_err(|error| failed(&error))?;
         self.seal_again()
     }
@@ -233,15 +228,14 @@ impl Store {
     }
 
     fn seal_again(&mut self) -> Result<(), Trouble> {
-        let environment = self.environment().to_owned();
-        let sealed = self.file.seal_again(&environment, &self.identity);
+        let environment = &self.place.environment;
+        let sealed = self.file.seal_again(environment, &self.identity);
         sealed.map_err(|error| failed(&error))
     }
 
     /// Signs, writes and remembers what is there now.
     pub fn save(&mut self, action: &str, keys: &[String]) -> Result<(), Trouble> {
-        let environment = self.environment().to_owned();
-        let signed = self.file.sign(&environment, &self.identity);
+        let signed = self.file.sign(&self.place.environment, &self.identity);
         signed.map_err(|error| failed(&error))?;
         self.record(action, keys)?;
         self.file
