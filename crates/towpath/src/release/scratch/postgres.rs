@@ -124,10 +124,9 @@ pub(in crate::release) fn is_not_worth_it(
 
 /// A database with nothing in it, that goes with its value.
 pub(in crate::release) struct Empty {
-    maker: Client,
-    name: String,
     /// Connected as the application is.
     pub db: Connection,
+    _database: Doomed,
 }
 
 impl Empty {
@@ -138,16 +137,26 @@ impl Empty {
         resource: &Resource,
     ) -> Result<Empty> {
         let place = place_with(world, name, resource, EMPTY)?;
+        // Before it is made: it does not stay either where it cannot be opened.
+        let database = Doomed {
+            maker: client(name, &place.maker)?,
+            name: place.name.clone(),
+        };
         make(name, &place, resource.is_run())?;
         Ok(Empty {
-            maker: client(name, &place.maker)?,
             db: Connection::Postgres(client(name, &place.copy["url"])?),
-            name: place.name,
+            _database: database,
         })
     }
 }
 
-impl Drop for Empty {
+/// A database that goes with this value, if it is there by then.
+struct Doomed {
+    maker: Client,
+    name: String,
+}
+
+impl Drop for Doomed {
     fn drop(&mut self) {
         let _ = drop_copy(&mut self.maker, &self.name);
     }
