@@ -2,8 +2,11 @@
 //! while it is down.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
 
 use towpath::resource::kept::Kept;
+use towpath::resource::postgres::cluster::ADMIN;
+use towpath::resource::url;
 
 use crate::databases::{MANIFEST, databases, down, installed, kept, sql};
 use crate::fixture::{Fixture, STAGING};
@@ -163,6 +166,46 @@ fn migrations_are_tried_on_a_copy_beside_it_before_anything_is_touched() {
     assert!(status().contains("+table public.by_hand"), "{}", status());
     assert_eq!(databases(&kept), ["fixture_staging"]);
     down(&fixture, STAGING);
+}
+
+/// `direct_url` is of a role that makes databases, `url` of one that may not connect to them.
+#[test]
+fn an_empty_database_that_cannot_be_opened_does_not_stay() {
+    if !installed(false) {
+        return;
+    }
+    let fixture = migrating();
+    fixture.write("migrations/0001_old.up.sql", "CREATE TABLE old (a text);");
+    fixture.write("migrations/0001_old.down.sql", "DROP TABLE old;");
+    fixture.tow(&["up"]).expect(0);
+    let kept = kept(&fixture, "local");
+    let mut admin = kept.clone();
+    (admin.login, admin.password) = (Some(ADMIN.to_owned()), kept.admin.clone());
+    let role = format!(
+        "CREATE ROLE maker LOGIN CREATEDB PASSWORD 'a-password' IN ROLE {}",
+        kept.name
+    );
+    sql(&admin, &role).unwrap();
+    let data = fs::metadata(fixture.state("local").join("data")).unwrap();
+    let url = url::of_kept(&kept)["url"].clone();
+    let own = format!("{}:{}", kept.user(), kept.password.reveal());
+    let mut elsewhere = "\"postgres\"".to_owned();
+    for (key, url) in [
+        ("direct_url", url.replace(&own, "maker:a-password")),
+        ("url", url),
+    ] {
+        let file = fixture.dir.join(key);
+        fs::write(&file, url).unwrap();
+        chown(&file, Some(data.uid()), Some(data.gid())).unwrap();
+        elsewhere += &format!(", {key} = \"file:{}\"", file.display());
+    }
+    let text = fs::read_to_string(fixture.repo().join("tow.toml")).unwrap();
+    fixture.write("tow.toml", &text.replace("\"postgres\"", &elsewhere));
+    let said = fixture.tow(&["migrate", "status"]).expect(0);
+    let why = "permission denied for database \"fixture_local_empty\"";
+    assert!(said.out.contains(why), "{said:?}");
+    assert_eq!(databases(&kept), ["fixture_local"]);
+    down(&fixture, "local");
 }
 
 #[test]
