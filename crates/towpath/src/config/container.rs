@@ -1,9 +1,34 @@
 //! A service that runs in a container, and what does not go together with that.
 
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::Role;
 use super::names::{Named, Names};
 use super::sheet::Reader;
-use super::{Container, Image, Role};
 use crate::diagnostic::{Diagnostic, Span};
+
+/// A container that runs a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Container {
+    /// Where its image comes from.
+    pub from: Image,
+    /// The port that it listens on, in a network of its own; `None` gives it the machine's network,
+    /// and `$PORT` as any service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+}
+
+/// Where the image of a container comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Image {
+    /// It is known by this name.
+    Image(String),
+    /// It is built from this file below the service's folder.
+    Dockerfile(PathBuf),
+}
 
 /// The container of a service, if it has one.
 pub(super) fn container(

@@ -3,9 +3,47 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 use super::sheet::Reader;
-use super::{Foreign, Migrate, Migrator, Role, Service};
+use super::{Role, Service};
 use crate::diagnostic::Diagnostic;
+
+/// How the schema of a database comes about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Migrate {
+    /// Folder of our migrations, below the manifest's.
+    Folder(PathBuf),
+    /// By a program of somebody else's.
+    Foreign(Foreign),
+}
+
+/// A program of somebody else's that brings a schema about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Foreign {
+    /// Which.
+    pub by: Migrator,
+    /// Whether the version before cannot work with what it leaves.
+    pub rewrite: bool,
+    /// Whether it is tried on a copy first.
+    pub rehearse: bool,
+}
+
+/// Who it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Migrator {
+    /// A shell command.
+    Run {
+        /// The command.
+        command: String,
+        /// The service whose folder and environment it gets.
+        service: String,
+    },
+    /// The application itself, when it starts.
+    OnStart,
+}
 
 /// Keys that say how a foreign migrator is handled.
 const OF_FOREIGN: [&str; 3] = ["service", "rewrite", "rehearse"];

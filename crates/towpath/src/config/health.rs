@@ -3,10 +3,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use serde::Serialize;
+
 use super::sheet::Reader;
-use super::{Config, HealthPaths, Probe, Role, Service, Tls};
+use super::{Config, Probe, Role, Service, Tls};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::manifest::LOCAL;
+
+/// Paths that the gateway answers itself, on any host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct HealthPaths {
+    /// 200 as long as the gateway lives.
+    pub live: Option<String>,
+    /// How everything is, and 503 where something critical fails.
+    pub ready: Option<String>,
+    /// Whether the errors are shown there too.
+    pub errors: bool,
+}
+
+impl HealthPaths {
+    pub(super) fn is_none(&self) -> bool {
+        self.live.is_none() && self.ready.is_none()
+    }
+}
 
 /// Of a service's needs, those that it can do without.
 pub(super) fn optional(reader: &Reader<'_>, needs: &[(String, Span)]) -> Vec<String> {

@@ -1,10 +1,113 @@
 //! Declared load, and the versions of a rehearsal.
 
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::ResourceKind;
 use super::sheet::Reader;
-use super::{
-    Rehearse, ResourceKind, SignIn, Traffic, TrafficRequest, TrafficWrite, TrafficZero, Version,
-};
 use crate::diagnostic::Diagnostic;
+
+/// Load that the application declares for its rehearsals.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Traffic {
+    /// Requests a second, reads and writes together.
+    pub rate: u32,
+    /// Connections at once.
+    pub connections: u32,
+    /// Share of requests that open a connection of their own, 0 to 1.
+    pub fresh: f64,
+    /// Sent once before the load; what it answers is sent with every request.
+    pub sign_in: Option<SignIn>,
+    /// The reads.
+    pub requests: Vec<TrafficRequest>,
+    /// The write that is counted and read back.
+    pub write: Option<TrafficWrite>,
+    /// Numbers that the application counts itself and that must be 0 in the end.
+    pub zeros: Vec<TrafficZero>,
+}
+
+/// A request whose JSON answer holds a bearer token.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SignIn {
+    /// POST path.
+    pub post: String,
+    /// JSON body.
+    pub body: String,
+    /// JSON pointer to the token in the answer; sent as `Authorization: Bearer`.
+    pub token: String,
+}
+
+/// A read.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TrafficRequest {
+    /// Relative frequency.
+    pub weight: u32,
+    /// GET path.
+    pub get: String,
+    /// Statuses that count as answered.
+    pub expect: Vec<u16>,
+}
+
+/// The counted write: every acknowledged one must be found again, once.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TrafficWrite {
+    /// Relative frequency.
+    pub weight: u32,
+    /// POST path.
+    pub post: String,
+    /// JSON body; `${id}` becomes an identifier of its own, `${n}` its number.
+    pub body: String,
+    /// Statuses that acknowledge it.
+    pub expect: Vec<u16>,
+    /// GET path with `${id}` that finds it: 200 when it is there, 404 when not.
+    pub read: String,
+    /// JSON pointer into that answer to the number of times it is there; `None` trusts the status.
+    pub count: Option<String>,
+}
+
+/// A number the application counts itself.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TrafficZero {
+    /// What is counted, for the table: `doubled roll-ups`.
+    pub name: String,
+    /// GET path.
+    pub get: String,
+    /// JSON pointer to the number that must be 0.
+    pub value: String,
+    /// JSON pointer to its denominator.
+    pub of: String,
+}
+
+/// The versions a rehearsal goes through.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Rehearse {
+    /// The first, which goes all the way to the last environment.
+    pub first: Version,
+    /// The next, deployed under load and rolled back.
+    pub next: Version,
+    /// One that never becomes ready and is refused.
+    pub broken: Version,
+    /// Requests at least.
+    pub requests: u64,
+    /// Acknowledged writes at least.
+    pub writes: u64,
+    /// What a PostgreSQL is rehearsed as where the machine has none; without it that is an error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub without_postgres: Option<ResourceKind>,
+}
+
+/// Which source a rehearsal deploys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Version {
+    /// The committed tree.
+    Head,
+    /// A git ref.
+    Ref(String),
+    /// The committed tree with this folder's files laid over it (folder below the manifest's).
+    Overlay(PathBuf),
+}
 
 /// The load of a rehearsal, if it is declared.
 pub(super) fn traffic(reader: &Reader<'_>) -> Option<Traffic> {

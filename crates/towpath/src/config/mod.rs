@@ -4,6 +4,7 @@
 //! this version, is found by the table of keys ([`audit`]); the rest is read into [`Config`], and the origin of every
 //! value written down on the way ([`sheet`]). Last come the checks that need all services at once. Everything wrong is
 //! gathered before anything is said.
+mod application;
 mod audit;
 mod baked;
 mod container;
@@ -26,7 +27,6 @@ mod sheet;
 mod template;
 mod tls;
 mod tree;
-mod types;
 mod variable;
 
 use std::collections::BTreeMap;
@@ -35,18 +35,27 @@ use crate::diagnostic::{Diagnostic, Report, Span, closest};
 use crate::manifest::value::Value;
 use crate::manifest::{LOCAL, Manifest, keys};
 
+pub use application::{Config, Restart, RestartPolicy, Role, Route, Server, Service};
 pub use baked::baked;
+pub use container::{Container, Image};
 pub use edge::{Edge, Passing};
 pub use file::RelativeFile;
+pub use foreign::{Foreign, Migrate, Migrator};
+pub use health::HealthPaths;
 pub use inline::weak;
+pub use load::{Rehearse, SignIn, Traffic, TrafficRequest, TrafficWrite, TrafficZero, Version};
 use names::Names;
+pub use probe::{Alive, Probe, Ready, Steady};
 pub use purpose::Purpose;
-pub use secret::KEY_BYTES;
+pub use resource::{Address, Backup, Resource, ResourceKind};
+pub use secret::{Generate, KEY_BYTES, Secret, SecretKind};
 use service::Draft;
 pub use sheet::{Explained, Origin, Overridden};
 use sheet::{Reader, Sheet};
+pub use template::{Part, Template};
+pub use tls::{Acme, Tls};
 pub use tree::{check_secrets, check_tree};
-pub use types::*;
+pub use variable::{Variable, VariableKind};
 
 /// What a manifest means in an environment.
 ///

@@ -2,9 +2,78 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::sheet::Reader;
-use super::{Alive, Probe, Ready, Role, Steady};
+use super::{Role, output};
 use crate::diagnostic::Diagnostic;
+
+/// The start-up probe: asked until it passes, or until time is up.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Ready {
+    /// What is asked.
+    pub probe: Probe,
+    /// Passes in a row.
+    pub passes: u32,
+    /// Time from start to ready.
+    #[serde(rename = "within_ms", serialize_with = "output::millis")]
+    pub within: Duration,
+    /// Time between two asks.
+    #[serde(rename = "every_ms", serialize_with = "output::millis")]
+    pub every: Duration,
+    /// Time one ask may take.
+    #[serde(rename = "timeout_ms", serialize_with = "output::millis")]
+    pub timeout: Duration,
+}
+
+/// The steady probe: asked while an instance runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Alive {
+    /// What is asked.
+    pub probe: Probe,
+    /// Passes in a row that make it healthy again.
+    pub passes: u32,
+    /// Failures in a row that make it unhealthy.
+    pub failures: u32,
+    /// Time between two asks.
+    #[serde(rename = "every_ms", serialize_with = "output::millis")]
+    pub every: Duration,
+    /// Time one ask may take.
+    #[serde(rename = "timeout_ms", serialize_with = "output::millis")]
+    pub timeout: Duration,
+}
+
+/// A question to an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Probe {
+    /// GET of this path on `$PORT` gives 2xx or 3xx.
+    Http(String),
+    /// `$PORT` accepts a connection.
+    Tcp,
+    /// This shell command ends with 0, in the instance's folder and environment.
+    Exec(String),
+    /// A line of its output contains this text.
+    Log(String),
+    /// It is still running after this long (the default of a worker: one second).
+    #[serde(rename = "stays_ms", serialize_with = "output::millis")]
+    Stays(Duration),
+}
+
+/// How often something is asked, and what its answers come to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Steady {
+    /// Answers in a row that make it healthy again.
+    pub passes: u32,
+    /// Failures in a row that make it unhealthy.
+    pub failures: u32,
+    /// Time between two asks.
+    #[serde(rename = "every_ms", serialize_with = "output::millis")]
+    pub every: Duration,
+    /// Time one ask may take.
+    #[serde(rename = "timeout_ms", serialize_with = "output::millis")]
+    pub timeout: Duration,
+}
 
 /// The start-up probe; a web service is ready when its port accepts, a worker when it has run for a second.
 pub(super) fn ready(service: &Reader<'_>, role: Role) -> Ready {

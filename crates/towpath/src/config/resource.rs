@@ -1,14 +1,137 @@
 //! The resources of one environment.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
 
 use super::foreign::{self, Services};
 use super::sheet::{Reader, Sheet};
-use super::{Address, Backup, Resource, ResourceKind, merge, probe};
+use super::{Foreign, Migrate, Steady, merge, probe};
 use crate::diagnostic::Diagnostic;
 use crate::manifest::form;
 use crate::manifest::keys;
+
+/// What services need and do not run themselves.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Resource {
+    /// What it is.
+    pub kind: ResourceKind,
+    /// How its schema comes about, if anybody cares for it.
+    pub migrate: Option<Migrate>,
+    /// Major version of a server of ours; the newest there is, if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<u32>,
+    /// Where it is; `None` for one of ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<Address>,
+    /// Where it is for what a pooler does not bear: migrations and backups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub direct_url: Option<Address>,
+    /// The name that a SQLite file has to have, in a folder of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Who backs it up.
+    #[serde(skip_serializing_if = "Backup::is_ours")]
+    pub backup: Backup,
+    /// How it is asked whether it answers; `None` never asks.
+    pub alive: Option<Steady>,
+}
+
+impl Resource {
+    /// The secrets that say where it is.
+    pub fn secrets(&self) -> impl Iterator<Item = &String> {
+        let addresses = self.url.iter().chain(&self.direct_url);
+        addresses.filter_map(|address| match address {
+            Address::Secret(name) => Some(name),
+            Address::Url(_) | Address::File(_) => None,
+        })
+    }
+
+    /// Whether it is a server that Towpath runs.
+    #[must_use]
+    pub fn is_run(&self) -> bool {
+        let is_server = matches!(self.kind, ResourceKind::Postgres | ResourceKind::Redis);
+        is_server && self.url.is_none()
+    }
+
+    /// Whether it lies in the environment's data folder, beside which nothing runs for it.
+    #[must_use]
+    pub fn is_file(&self) -> bool {
+        matches!(self.kind, ResourceKind::Sqlite | ResourceKind::Storage)
+    }
+
+    /// Whether it has a folder of its own there.
+    #[must_use]
+    pub fn has_folder(&self) -> bool {
+        self.kind == ResourceKind::Storage || self.file.is_some()
+    }
+
+    /// Whether it holds data that a deployment backs up.
+    #[must_use]
+    pub fn is_backed_up(&self) -> bool {
+        self.kind != ResourceKind::Redis && self.backup == Backup::Towpath
+    }
+
+    /// The folder of our migrations, where the schema is ours to bring about.
+    #[must_use]
+    pub fn migrations(&self) -> Option<&Path> {
+        match &self.migrate {
+            Some(Migrate::Folder(folder)) => Some(folder),
+            _ => None,
+        }
+    }
+
+    /// Who else brings the schema about, where it is not ours to.
+    #[must_use]
+    pub fn foreign(&self) -> Option<&Foreign> {
+        match &self.migrate {
+            Some(Migrate::Foreign(foreign)) => Some(foreign),
+            _ => None,
+        }
+    }
+}
+
+/// Where something is that is not ours. It holds no password: what is typed is committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// As typed.
+    Url(String),
+    /// In this file, on the environment's machine.
+    File(PathBuf),
+    /// The secret of this name.
+    Secret(String),
+}
+
+/// Who backs a database up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backup {
+    /// Towpath, before each deployment.
+    Towpath,
+    /// Whoever runs it.
+    Provider,
+}
+
+impl Backup {
+    fn is_ours(&self) -> bool {
+        *self == Backup::Towpath
+    }
+}
+
+/// Kinds of resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResourceKind {
+    /// A file in the environment's data folder.
+    Sqlite,
+    /// PostgreSQL.
+    Postgres,
+    /// Redis.
+    Redis,
+    /// A folder of files that is kept.
+    Storage,
+}
 
 /// Keys that only make sense for some kinds.
 const ONLY: [(&str, &[ResourceKind]); 6] = [

@@ -1,10 +1,74 @@
 //! How the secrets of one environment are made and rotated. Their values are nowhere near.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
 
 use super::sheet::Reader;
-use super::{Generate, Resource, ResourceKind, Secret, SecretKind, Service};
+use super::{Resource, ResourceKind, Service, output};
 use crate::diagnostic::Diagnostic;
+
+/// How a secret is made and rotated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Secret {
+    /// What it is.
+    pub kind: SecretKind,
+    /// What it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Age at which no promotion goes with it any more.
+    #[serde(rename = "rotate_ms", serialize_with = "output::millis")]
+    pub rotate: Duration,
+    /// How long the old value stays good beside a new one.
+    #[serde(rename = "overlap_ms", serialize_with = "output::millis")]
+    pub overlap: Duration,
+    /// Whether services know one value only.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub interrupting: bool,
+    /// What a new value is made of.
+    pub generate: Generate,
+    /// Whose password it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+}
+
+impl Default for Secret {
+    /// As one that says nothing is rotated.
+    fn default() -> Secret {
+        Secret {
+            kind: SecretKind::Plain,
+            description: None,
+            rotate: Duration::from_secs(90 * 86_400),
+            overlap: Duration::from_secs(3600),
+            interrupting: false,
+            generate: Generate::Bytes(32),
+            resource: None,
+        }
+    }
+}
+
+/// What a secret is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecretKind {
+    /// A value that both sides know.
+    Plain,
+    /// A key that tokens are signed with, by HS256.
+    Jwt,
+    /// The password of a database that Towpath runs: its value is the agent's alone.
+    Database,
+}
+
+/// What a new value is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Generate {
+    /// So many random bytes, in hexadecimal.
+    Bytes(u32),
+    /// So many random letters and digits.
+    Length(u32),
+}
 
 /// Fewest bytes of a key that tokens are signed with: as long as what HS256 makes.
 pub const KEY_BYTES: u32 = 32;

@@ -1,5 +1,26 @@
 //! Values with references: `${name.attribute}`, `${VARIABLE}`; `$${` is a plain `${`.
 
+/// A value with references, as typed: `http://${api.host}/x`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    /// Its pieces in order.
+    pub parts: Vec<Part>,
+}
+
+/// A piece of a template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// Text.
+    Text(String),
+    /// `${name.attribute}` of a service or resource: `url`, `host`, `port`, `path`.
+    Attribute {
+        /// Service or resource.
+        name: String,
+        /// Attribute.
+        attribute: String,
+    },
+}
+
 /// A piece of a template as typed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Piece {

@@ -2,11 +2,36 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
+use serde::Serialize;
+
+use super::Service;
 use super::sheet::Reader;
-use super::types::{Acme, Service, Tls};
 use crate::diagnostic::Diagnostic;
 use crate::manifest::LOCAL;
+
+/// https at the gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tls {
+    /// Where it is served.
+    pub listen: SocketAddr,
+    /// Host names, each with a certificate of its own.
+    pub hosts: Vec<String>,
+    /// Who issues certificates; `None` where somebody puts them into the folder.
+    pub acme: Option<Acme>,
+}
+
+/// An issuer of certificates, by ACME.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Acme {
+    /// URL of its directory.
+    pub directory: String,
+    /// PEM file of who signs for that URL, on the environment's machine; the public ones when `None`.
+    pub ca: Option<PathBuf>,
+    /// Mail address for its warnings.
+    pub contact: Option<String>,
+}
 
 /// Let's Encrypt.
 const DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";

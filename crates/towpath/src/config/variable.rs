@@ -2,15 +2,60 @@
 //!
 //! What an environment says of a variable is laid over its declaration like everything else, so its value is its
 //! `default` as merged. Whatever is wrong with it is said where that value was written.
+
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 use super::resource::has_password;
 use super::sheet::Reader;
-use super::{Variable, VariableKind};
 use crate::diagnostic::{Diagnostic, closest};
 use crate::manifest::form;
 use crate::manifest::value::{Kind, Value};
+
+/// A typed value that services may be given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Variable {
+    /// What its value is.
+    #[serde(rename = "type")]
+    pub kind: VariableKind,
+    /// The value as services get it, if it has one here.
+    pub value: Option<String>,
+    /// Whether it must have one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub required: bool,
+    /// What it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// What an enum may be.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
+}
+
+/// What the value of a variable is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VariableKind {
+    /// Any text.
+    String,
+    /// A whole number.
+    Integer,
+    /// A number.
+    Number,
+    /// `true` or `false`.
+    Boolean,
+    /// A length of time: `30s`.
+    Duration,
+    /// A number of bytes: `8MB`.
+    Size,
+    /// A URL without a password.
+    Url,
+    /// One of some words.
+    Enum,
+    /// Texts, divided by commas.
+    List,
+}
 
 /// Keys that only make sense for some types.
 const ONLY: [(&str, &[VariableKind]); 6] = [
