@@ -30,6 +30,9 @@
 //!
 //! What goes wrong is answered with a status of 400 and more, and a [`Trouble`].
 
+mod health;
+mod status;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -38,11 +41,15 @@ use serde::{Deserialize, Serialize};
 use crate::build::Source;
 use crate::diagnostic::Diagnostic;
 use crate::id::{Digest, InstanceId, ReleaseId, RunId};
-use crate::release::{
-    Explained, LoginMove, Maintenance, Migrating, Operation, Phase, Plan, Sabotage, Tree, Version,
-};
+use crate::release::{Explained, LoginMove, Maintenance, Migrating, Plan, Sabotage, Tree, Version};
 use crate::secret::Head;
 use crate::secret::rotation::Given;
+
+pub use health::{Component, HealthStatus, Past, Word};
+pub use status::{
+    CertificateStatus, EndedRun, InstanceStatus, JobEnd, JobStatus, RunStatus, Status,
+    TrafficStatus, VersionStatus,
+};
 
 /// What went wrong, and the exit code that says so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -366,296 +373,9 @@ pub struct LogLine {
     pub only_place: bool,
 }
 
-/// An environment now.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Status {
-    /// The application.
-    pub app: String,
-    /// The environment.
-    pub environment: String,
-    /// In one word: `serving`, `degraded`, `failing`, `stuck`, `stopped`.
-    pub verdict: String,
-    /// The agent's build.
-    pub version: String,
-    /// The agent's process id; 0 where the environment is not there yet, and so no agent.
-    pub agent_pid: u32,
-    /// The state directory.
-    pub state: PathBuf,
-    /// Where the gateway listens.
-    pub listen: Option<String>,
-    /// Where clients find it by https.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub https: Option<String>,
-    /// The certificates of its hosts.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub certificates: Vec<CertificateStatus>,
-    /// The jobs of the version that serves.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub jobs: Vec<JobStatus>,
-    /// Maintenance, while it is in force.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub maintenance: Option<Maintenance>,
-    /// What serves.
-    pub live: Option<VersionStatus>,
-    /// What is kept for the way back.
-    pub warm: Option<VersionStatus>,
-    /// The run under way.
-    pub run: Option<RunStatus>,
-    /// How it is, part by part; `None` while nothing serves.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub health: Option<HealthStatus>,
-    /// The requests of the last minute, by service.
-    #[serde(default)]
-    pub traffic: BTreeMap<String, TrafficStatus>,
-    /// Instances of all versions.
-    pub instances: Vec<InstanceStatus>,
-    /// The gateway's own words.
-    pub gateway: Option<towpath_gateway::api::State>,
-    /// The last runs that ended, newest first.
-    pub ended: Vec<EndedRun>,
-}
-
-/// The requests of a service in the last minute.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TrafficStatus {
-    /// Requests a second.
-    pub requests_per_second: f64,
-    /// Of them those answered with 500 or more.
-    pub errors_per_second: f64,
-    /// Half of them took no longer, milliseconds; as near as the buckets tell, and at most 10 s.
-    pub p50_ms: f64,
-    /// 95 of 100 took no longer.
-    pub p95_ms: f64,
-}
-
 /// The metrics of an environment.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MetricsText {
     /// As Prometheus reads them.
     pub text: String,
-}
-
-/// How something is. The worse, the greater.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Word {
-    /// All of it does what it should.
-    Healthy,
-    /// It serves, and something fails.
-    Degraded,
-    /// It does not serve.
-    Unhealthy,
-}
-
-impl Word {
-    /// The word.
-    #[must_use]
-    pub fn text(self) -> &'static str {
-        match self {
-            Word::Healthy => "healthy",
-            Word::Degraded => "degraded",
-            Word::Unhealthy => "unhealthy",
-        }
-    }
-}
-
-/// How an environment is, part by part.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HealthStatus {
-    /// As a whole: unhealthy where something critical is.
-    pub status: Word,
-    /// When it was looked at, Unix milliseconds.
-    pub at_ms: i64,
-    /// What else is to be known about it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
-    /// The gateway.
-    pub gateway: Component,
-    /// Services that stay, and resources.
-    pub components: BTreeMap<String, Component>,
-}
-
-/// How a part of an environment is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Component {
-    /// `service`, `resource` or `gateway`.
-    pub kind: String,
-    /// How it is.
-    pub status: Word,
-    /// Whether the environment is unhealthy without it.
-    pub critical: bool,
-    /// Since when it is so, Unix milliseconds; as far back as the agent remembers.
-    pub since_ms: i64,
-    /// What is the matter.
-    pub error: Option<String>,
-    /// The last time before that something was, and is over.
-    pub last: Option<Past>,
-    /// Instances of a service that are well.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ready: Option<usize>,
-    /// Its instances.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub of: Option<usize>,
-    /// Starts after the first, where it is ours to start.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub restarts: Option<u32>,
-    /// Connections to a database, where it counts them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub connections: Option<u64>,
-}
-
-/// A time when something was the matter.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Past {
-    /// What.
-    pub error: Option<String>,
-    /// From when, Unix milliseconds.
-    pub from_ms: i64,
-    /// Until when.
-    pub until_ms: i64,
-}
-
-impl HealthStatus {
-    /// The same without what services and resources say.
-    #[must_use]
-    pub fn quiet(mut self) -> HealthStatus {
-        self.note = None;
-        let components = self.components.values_mut();
-        for component in components.chain([&mut self.gateway]) {
-            component.error = None;
-            if let Some(last) = &mut component.last {
-                last.error = None;
-            }
-        }
-        self
-    }
-}
-
-/// The certificate of one host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CertificateStatus {
-    /// The host.
-    pub host: String,
-    /// Whether clients are shown one that they can accept.
-    pub good: bool,
-    /// When it ends, Unix milliseconds.
-    pub until_ms: Option<i64>,
-    /// What is wrong, or was with the last attempt to get one.
-    pub problem: Option<String>,
-    /// The next attempt, Unix milliseconds.
-    pub next_ms: Option<i64>,
-}
-
-/// A job of the version that serves.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct JobStatus {
-    /// Its service.
-    pub service: String,
-    /// When it is due, as typed.
-    pub schedule: String,
-    /// When it is due next, Unix milliseconds.
-    pub next_ms: Option<i64>,
-    /// Its runs under way.
-    pub running: Vec<InstanceId>,
-    /// How the last one ended.
-    pub last: Option<JobEnd>,
-    /// How often it was due while one before still ran, and was left out.
-    pub skipped: u64,
-}
-
-/// How a run of a job ended.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct JobEnd {
-    /// The run.
-    pub id: InstanceId,
-    /// When it began, Unix milliseconds.
-    pub began_ms: i64,
-    /// How long it took, milliseconds.
-    pub took_ms: u64,
-    /// Whether it did what it is for.
-    pub good: bool,
-    /// How it ended, as the end of "it ...".
-    pub how: String,
-}
-
-/// A version that runs.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct VersionStatus {
-    /// `r4`, or `source tree`.
-    pub name: String,
-    /// Its release.
-    pub release: Option<ReleaseId>,
-    /// Since when, Unix milliseconds.
-    pub since_ms: i64,
-    /// How long it is still kept, milliseconds (the warm one only).
-    pub left_ms: Option<u64>,
-}
-
-/// A run under way.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct RunStatus {
-    /// The run.
-    pub run: RunId,
-    /// What it is for.
-    pub operation: Operation,
-    /// Who asked for it.
-    pub actor: String,
-    /// When it began, Unix milliseconds.
-    pub since_ms: i64,
-    /// Which way it goes.
-    pub phase: Phase,
-    /// The step it is at.
-    pub step: Option<String>,
-    /// Why it goes back, is stuck, or tries a step again.
-    pub failure: Option<Diagnostic>,
-}
-
-/// A run that has ended.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct EndedRun {
-    /// The run.
-    pub run: RunId,
-    /// What it was for.
-    pub operation: Operation,
-    /// Who asked for it.
-    pub actor: String,
-    /// The release it was about.
-    pub release: Option<ReleaseId>,
-    /// `done` or `undone`.
-    pub outcome: String,
-    /// When it began, Unix milliseconds.
-    pub began_ms: i64,
-    /// When it ended, Unix milliseconds.
-    pub ended_ms: i64,
-}
-
-/// An instance now.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct InstanceStatus {
-    /// Its id.
-    pub id: InstanceId,
-    /// Its service.
-    pub service: String,
-    /// `live`, `warm` or `new`.
-    pub side: String,
-    /// The version it is of.
-    pub version: String,
-    /// In one word: `ready`, `starting`, `unhealthy`, `restarting`, `failed`, `stopped`.
-    pub state: String,
-    /// Process id of its main process.
-    pub pid: Option<u32>,
-    /// Port it serves on.
-    pub port: Option<u16>,
-    /// Since when it runs, Unix milliseconds.
-    pub since_ms: Option<u64>,
-    /// Starts after the first.
-    pub restarts: u32,
-    /// CPU time of its tree, milliseconds.
-    pub cpu_ms: u64,
-    /// Memory of its tree, bytes.
-    pub rss_bytes: u64,
-    /// Log lines that could not be written.
-    pub log_lines_dropped: u64,
-    /// What its steady probe said last, or how it ended.
-    pub error: Option<String>,
 }
