@@ -1,4 +1,9 @@
-//! One run at a time: beginning it, cancelling it, going on with it, closing windows.
+//! One run at a time: who may drive it, going on with it, tidying up after it.
+
+mod begin;
+mod cancel;
+mod held;
+mod window;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,17 +13,18 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::answer::{Failure, failed, invalid, refused};
-use super::api::{Begin, Begun, Collect, LookAtSchemas, What};
-use super::secrets;
-use crate::clock::utc;
+use super::api::{Collect, LookAtSchemas};
 use crate::diagnostic::Diagnostic;
-use crate::id::{ReleaseId, RunId};
-use crate::release::next::asked;
+use crate::id::RunId;
 use crate::release::{
-    self, Bring, Cancel, Collected, Environment, OpenRun, Operation, Order, Outcome, Phase, Plan,
-    Refusal, SchemaStatus, Version, World, is_release_command,
+    self, Cancel, Collected, Outcome, Phase, Plan, Refusal, SchemaStatus, World, is_release_command,
 };
 use crate::state::{Entry, Kind};
+
+pub(super) use begin::begin;
+pub(super) use cancel::cancel;
+use held::under_way;
+pub(super) use window::close_windows;
 
 /// Longest pause between looks at the window.
 const LOOK: Duration = Duration::from_millis(500);
@@ -225,158 +231,11 @@ pub(super) async fn collect(
     Ok(collected)
 }
 
-/// Plans a run and begins it.
-pub(super) async fn begin(
-    world: &Arc<World>,
-    runs: &Arc<Runs>,
-    asked: Begin,
-) -> Result<Begun, Failure> {
-    let token = asked.token.clone();
-    let holder = Holder {
-        token: token.clone(),
-        ..Holder::new(world, &asked.actor, "plans a run")
-    };
-    let claim = loop {
-        if let Some(token) = token.as_deref()
-            && let Some(begun) = heard_before(world, runs, token).await?
-        {
-            return Ok(begun);
-        }
-        match runs.soon(world, &holder).await {
-            Some(claim) => break claim,
-            None if token.as_deref().is_some_and(|token| runs.is_at(token)) => {}
-            None => return Err(refused(under_way(world, runs))),
-        }
-    };
-    // While the claim was waited for, the same asking may have had its whole run.
-    if let Some(token) = token.as_deref()
-        && let Some(begun) = begun_under(world, token)?
-    {
-        return Ok(begun);
-    }
-    let now = world.environment().map_err(failed)?;
-    if now.open.is_some() {
-        return Err(refused(under_way(world, runs)));
-    }
-    let dry_run = asked.dry_run;
-    let last = RunId(now.last_run);
-    let planned = {
-        let (world, now) = (world.clone(), now);
-        let planned = tokio::task::spawn_blocking(move || plan(&world, &now, asked)).await;
-        planned.map_err(|_| failed(panicked()))??
-    };
-    let (plan, price) = match planned {
-        Planned::Run(plan, price) => (*plan, price),
-        Planned::Already(release) => return Ok(already(last, release)),
-    };
-    let begun = Begun::of(&plan, price);
-    let is_empty = plan.steps.is_empty() && plan.operation == Operation::Migrate;
-    if dry_run || is_empty {
-        release::discard(&plan);
-        return Ok(begun);
-    }
-    note_plan(world, &plan, token, begun.price.clone()).map_err(failed)?;
-    tokio::spawn(drive(world.clone(), claim));
-    Ok(begun)
-}
-
-/// The run that the same asking has begun: the link broke before its answer was heard. One that is
-/// still being planned is waited for.
-async fn heard_before(world: &World, runs: &Runs, token: &str) -> Result<Option<Begun>, Failure> {
-    loop {
-        let is_at = runs.is_at(token);
-        let begun = begun_under(world, token)?;
-        if begun.is_some() || !is_at {
-            return Ok(begun);
-        }
-        sleep(Duration::from_millis(20)).await;
-    }
-}
-
-fn begun_under(world: &World, token: &str) -> Result<Option<Begun>, Failure> {
-    let now = world.environment().map_err(failed)?;
-    let first = match now.tokens.get(token) {
-        Some(run) => world.store.first_of(*run),
-        None => Ok(None),
-    };
-    let first = first.map_err(|error| failed(unread(&error)))?;
-    Ok(first.and_then(|row| {
-        let price = row.data["price"].as_str().map(str::to_owned);
-        let plan = serde_json::from_value(row.data).ok()?;
-        Some(Begun::of(&plan, price))
-    }))
-}
-
-enum Planned {
-    /// A run, and what going back costs.
-    Run(Box<Plan>, Option<String>),
-    /// There is nothing to do.
-    Already(ReleaseId),
-}
-
-fn already(last: RunId, release: ReleaseId) -> Begun {
-    let name = Some(release.to_string());
-    Begun {
-        run: last,
-        steps: Vec::new(),
-        to: name.clone(),
-        from: name,
-        price: None,
-        already: Some(release),
-        explained: None,
-        after: 0,
-        changes: Vec::new(),
-    }
-}
-
 /// Who has begun a run.
 pub(super) fn actor(world: &World, run: RunId) -> Result<String, Failure> {
     let first = world.store.first_of(run);
     let first = first.map_err(|error| failed(unread(&error)))?;
     Ok(first.map(|row| row.actor).unwrap_or_default())
-}
-
-fn plan(world: &World, now: &Environment, asked: Begin) -> Result<Planned, Failure> {
-    let Begin {
-        what,
-        actor,
-        sabotage,
-        again,
-        secrets,
-        dry_run,
-        ..
-    } = asked;
-    let offered = match &secrets {
-        Some(text) if dry_run => Some(secrets::offered(world, text)?),
-        _ => None,
-    };
-    let order = Order {
-        actor: &actor,
-        sabotage,
-        again,
-        secrets: offered.as_ref(),
-    };
-    let bring = |operation, what| release::bring(world, now, operation, what, order);
-    let plan = match what {
-        What::Up { root, manifest } => bring(Operation::Up, Bring::Tree { root, manifest }),
-        What::Down => release::down(world, now, &actor),
-        What::Deploy { tree, source } => bring(Operation::Deploy, Bring::Archive { tree, source }),
-        What::Promote { release } => bring(Operation::Promote, Bring::Release(release)),
-        What::Rollback { to } => release::roll_back(world, now, to, order),
-        What::Restart { ends_window } => release::restart(world, now, ends_window, order),
-        What::Migrate {
-            how,
-            resource,
-            tree,
-        } => release::migrate(world, now, tree, resource.as_deref(), how, &actor),
-    };
-    let plan = match plan {
-        Ok(plan) => plan,
-        Err(Refusal::Already(release)) => return Ok(Planned::Already(release)),
-        Err(refusal) => return Err(why(refusal)),
-    };
-    let price = (plan.operation == Operation::Rollback).then(|| release::price(world, now, &plan));
-    Ok(Planned::Run(Box::new(plan), price))
 }
 
 fn why(refusal: Refusal) -> Failure {
@@ -403,189 +262,6 @@ pub(super) async fn schemas(
         release::schemas(&world, &now, asked.tree).map_err(why)
     });
     looked.await.map_err(|_| failed(panicked()))?
-}
-
-/// Who holds the environment, since when, and until when.
-fn under_way(world: &World, runs: &Runs) -> Diagnostic {
-    let environment = &world.environment;
-    let open = world.environment().ok().and_then(|now| now.open);
-    let Some(run) = open else {
-        return planned_for(environment, &runs.holder().unwrap_or_default());
-    };
-    let id = run.plan.run;
-    let text = format!(
-        "{environment} is held by {id}, a {} by {}",
-        run.plan.operation, run.plan.actor
-    );
-    let at = run
-        .at()
-        .map_or(String::new(), |(step, _)| format!(" at `{step}`"));
-    let (until, help) = match run.phase {
-        Phase::Stuck => (
-            format!("until a person goes on with it: it is stuck{at}"),
-            format!(
-                "see `tow status -e {environment}`, mend what it says, then `tow cancel -e {environment}`"
-            ),
-        ),
-        Phase::Undoing => (
-            format!("until it has ended: it goes back{at}"),
-            format!("watch it with `tow status -e {environment}`"),
-        ),
-        Phase::Forward if run.is_past_pivot() => (
-            format!("until it has ended: it is past its point of no return{at}"),
-            format!("watch it with `tow status -e {environment}`"),
-        ),
-        Phase::Forward => (
-            format!("until it has ended: it goes on{at}"),
-            format!(
-                "watch it with `tow status -e {environment}`, or undo it with `tow cancel -e {environment}`"
-            ),
-        ),
-    };
-    Diagnostic::error("deploy::locked", text)
-        .note(format!("since {} and {until}", utc(run.since.wall_ms)))
-        .note("nothing was touched")
-        .help(help)
-}
-
-fn planned_for(environment: &str, holder: &Holder) -> Diagnostic {
-    let Holder { actor, does, .. } = holder;
-    Diagnostic::error(
-        "deploy::locked",
-        format!("{environment} is held by {actor}, who {does}"),
-    )
-    .note(format!(
-        "since {} and until that is done, or this agent (process {}) ends",
-        utc(holder.since_ms),
-        std::process::id()
-    ))
-    .note("nothing was touched")
-    .help("try again in a moment")
-}
-
-/// Asks the run under way to go back; goes on with a stuck one.
-pub(super) fn cancel(world: &Arc<World>, runs: &Arc<Runs>, actor: &str) -> Result<Begun, Failure> {
-    let now = world.environment().map_err(failed)?;
-    let run = now
-        .open
-        .ok_or_else(|| refused(nothing_to_cancel(&world.environment)))?;
-    let asked = asked(&run).ok_or_else(|| refused(too_late(&world.environment, &run)))?;
-    let noted = note(world, run.plan.run, actor, asked.kind, asked.data);
-    let after = noted.map_err(|diagnostic| match diagnostic.code.as_ref() {
-        release::OVERTAKEN => refused(diagnostic),
-        _ => failed(diagnostic),
-    })?;
-    if run.phase == Phase::Stuck {
-        runs.go_on(world);
-    } else {
-        runs.cancel();
-    }
-    let steps = run.intents.iter().rev().cloned().collect();
-    let name = |version: Option<&Version>| version.map(Version::name);
-    let (to, from) = (name(run.plan.old.as_ref()), name(run.plan.new.as_ref()));
-    Ok(Begun {
-        run: run.plan.run,
-        steps,
-        to,
-        from,
-        price: None,
-        already: None,
-        explained: None,
-        after,
-        changes: Vec::new(),
-    })
-}
-
-fn nothing_to_cancel(environment: &str) -> Diagnostic {
-    let text = format!("no run is under way in {environment}");
-    Diagnostic::error("cancel::nothing", text)
-        .note("nothing was touched")
-        .help(format!(
-            "to go back to the version before: `tow rollback -e {environment}`"
-        ))
-}
-
-fn too_late(environment: &str, run: &OpenRun) -> Diagnostic {
-    let id = run.plan.run;
-    let pivot = run.pivot.as_deref().unwrap_or_default();
-    let text = format!("{id} has passed its point of no return, `{pivot}`");
-    Diagnostic::error("cancel::too-late", text)
-        .note("it is finished now, and was not stopped; a step that fails is tried again")
-        .help(format!(
-            "when it has ended, `tow status -e {environment}` says what there is to go back to"
-        ))
-}
-
-/// Retires the warm version when its window is over.
-pub(super) async fn close_windows(world: Arc<World>, runs: Arc<Runs>) {
-    let mut rows = world.store.follow();
-    loop {
-        contract(&world, &runs).await;
-        let left = world.environment().ok().and_then(|now| {
-            let warm = now.warm.filter(|_| now.open.is_none())?;
-            Some(
-                world
-                    .store
-                    .clock()
-                    .left(&warm.since, Duration::from_millis(warm.window_ms)),
-            )
-        });
-        match left {
-            Some(Duration::ZERO) => {
-                close(&world, &runs).await;
-                sleep(LOOK).await;
-            }
-            Some(left) => {
-                let _ = tokio::time::timeout(left, rows.changed()).await;
-            }
-            None => {
-                let _ = rows.changed().await;
-            }
-        }
-    }
-}
-
-async fn close(world: &Arc<World>, runs: &Arc<Runs>) {
-    let holder = Holder::new(world, "towpath", "ends a window");
-    let Some(claim) = runs.claim(&holder) else {
-        return;
-    };
-    let Ok(now) = world.environment() else { return };
-    if now.open.is_some() || now.warm.is_none() {
-        return;
-    }
-    if note_plan(world, &release::retire(&now), None, None).is_ok() {
-        drive(world.clone(), claim).await;
-    }
-}
-
-/// Applies the contractions that have become due with the end of a run.
-async fn contract(world: &Arc<World>, runs: &Arc<Runs>) {
-    let Ok(now) = world.environment() else { return };
-    let is_due = |now: &Environment| {
-        let last = now.ended.last();
-        now.open.is_none()
-            && last.is_some_and(|last| last.done && last.operation != Operation::Migrate)
-    };
-    if !is_due(&now) {
-        return;
-    }
-    // The run that has ended may still be tidied up after.
-    let holder = Holder::new(world, "towpath", "contracts a schema");
-    let Some(claim) = runs.soon(world, &holder).await else {
-        return;
-    };
-    // What it is may have changed before the claim.
-    let Ok(now) = world.environment() else { return };
-    let planned = {
-        let world = world.clone();
-        tokio::task::spawn_blocking(move || release::contract(&world, &now)).await
-    };
-    if let Ok(Some(plan)) = planned
-        && note_plan(world, &plan, None, None).is_ok()
-    {
-        drive(world.clone(), claim).await;
-    }
 }
 
 /// The first row of a run: from here on it is the journal's, whatever becomes of this process.
