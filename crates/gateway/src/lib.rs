@@ -34,6 +34,7 @@ mod random;
 mod readiness;
 mod request;
 mod socket;
+mod spelling;
 mod store;
 mod streams;
 mod table;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::api;
 use crate::edge::{self, Edge, Limiter};
 use crate::metrics::Label;
+use crate::spelling;
 use crate::target::Target;
 use crate::trust::Network;
 
@@ -39,6 +40,8 @@ pub(crate) struct Route {
     host: Option<String>,
     /// Without the `/` at its end: `/` is empty here.
     prefix: String,
+    /// The prefix, spelled plainly.
+    plain: Vec<u8>,
     pub(crate) strip: bool,
     pub(crate) stream: bool,
     pub(crate) idempotency_key: bool,
@@ -100,6 +103,20 @@ impl Table {
             .position(|route| route.matches(host, path))
     }
 
+    /// The index of the route that a path leads to for an application that reads it less strictly: see
+    /// [`spelling::plain`]. Where two are spelled alike it is the one that `find` has found.
+    pub(crate) fn find_plain(&self, host: &str, path: &str, found: Option<usize>) -> Option<usize> {
+        let plain = spelling::plain(path);
+        let routes = self.routes.iter().enumerate();
+        let fitting = routes.filter(|(_, route)| route.matches_plain(host, &plain));
+        let rank = |(index, route): &(usize, &Route)| {
+            let is_found = found == Some(*index);
+            let (length, limited) = (route.plain.len(), route.limiter.is_some());
+            (route.host.is_some(), length, is_found, limited)
+        };
+        fitting.max_by_key(rank).map(|(index, _)| index)
+    }
+
     /// Whether this peer is a proxy that is believed.
     pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
         self.trust.iter().any(|network| network.holds(peer))
@@ -124,6 +141,7 @@ impl Route {
         Ok(Self {
             host: route.host.as_ref().map(|host| host.to_ascii_lowercase()),
             prefix: route.path.trim_end_matches('/').to_owned(),
+            plain: spelling::plain(&route.path),
             strip: route.strip,
             stream: route.stream,
             idempotency_key: route.idempotency_key,
@@ -138,10 +156,18 @@ impl Route {
         })
     }
 
+    fn is_of(&self, host: &str) -> bool {
+        let wanted = self.host.as_ref();
+        wanted.is_none_or(|wanted| wanted.eq_ignore_ascii_case(host))
+    }
+
+    fn matches_plain(&self, host: &str, plain: &[u8]) -> bool {
+        let rest = plain.strip_prefix(self.plain.as_slice());
+        self.is_of(host) && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+    }
+
     fn matches(&self, host: &str, path: &str) -> bool {
-        self.host
-            .as_ref()
-            .is_none_or(|wanted| wanted.eq_ignore_ascii_case(host))
+        self.is_of(host)
             && path
                 .strip_prefix(self.prefix.as_str())
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

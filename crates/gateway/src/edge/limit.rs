@@ -62,6 +62,17 @@ pub(crate) struct Standing {
     pub(crate) wait: Option<Duration>,
 }
 
+impl Standing {
+    /// Of two limits that both hold for a request: the one that lets less through.
+    pub(crate) fn tighter(self, other: Self) -> Self {
+        let left = |one: &Self| (one.wait.is_none(), one.remaining);
+        match left(&other) < left(&self) {
+            true => other,
+            false => self,
+        }
+    }
+}
+
 impl Limiter {
     pub(crate) fn new(limit: Limit) -> Self {
         Self {

@@ -196,15 +196,13 @@ impl Visit {
         if edge.limiter.is_none() && !edge.routes_limit {
             return None;
         }
-        let found = table.find(checked.host_name(), parts.uri.path());
-        let route = found.map(|index| &table.routes[index]);
-        let limiter = match route {
-            Some(route) if route.unlimited => return None,
-            Some(route) => route.limiter.as_ref().or(edge.limiter.as_ref()),
-            // Who asks for what is not here is counted too.
-            None => edge.limiter.as_ref(),
-        };
-        let standing = limiter?.take(self.client(parts, peer));
+        let (host, path) = (checked.host_name(), parts.uri.path());
+        let found = table.find(host, path);
+        let plain = table.find_plain(host, path, found);
+        let client = self.client(parts, peer);
+        let standing = limiters(table, found, plain)
+            .map(|limiter| limiter.take(client))
+            .reduce(Standing::tighter)?;
         self.standing = Some(standing);
         let wait = seconds(standing.wait?);
         let mut answer = Answer::new(
@@ -249,6 +247,24 @@ impl Visit {
             standing.dress(headers);
         }
     }
+}
+
+/// What counts a request whose path leads to one route as it is written, and to the same or another one as some
+/// applications read it: every limit that either has, once.
+fn limiters(
+    table: &Table,
+    found: Option<usize>,
+    plain: Option<usize>,
+) -> impl Iterator<Item = &Arc<Limiter>> {
+    let of = |index: Option<usize>| match index.map(|index| &table.routes[index]) {
+        Some(route) if route.unlimited => None,
+        Some(route) => route.limiter.as_ref().or(table.edge.limiter.as_ref()),
+        // Who asks for what is not here is counted too.
+        None => table.edge.limiter.as_ref(),
+    };
+    let first = of(found);
+    let other = of(plain).filter(|other| first.is_none_or(|first| !Arc::ptr_eq(first, other)));
+    first.into_iter().chain(other)
 }
 
 impl Answer {

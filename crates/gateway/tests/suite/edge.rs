@@ -179,6 +179,51 @@ async fn a_route_may_have_a_limit_of_its_own_or_none() {
 }
 
 #[tokio::test]
+async fn another_spelling_of_a_path_has_the_same_limit() {
+    let app = App::start();
+    let mut routes = limited(100, &app);
+    routes.routes.push(Route {
+        limit: Some(window(1)),
+        ..route("/Sign-in")
+    });
+    routes.routes.push(Route {
+        unlimited: true,
+        ..route("/assets")
+    });
+    let gateway = Gateway::serving(routes).await;
+    assert_eq!(statuses(&gateway, "/Sign-in", "", 1).await, [200]);
+    for path in [
+        "/Sign-in",
+        "/sign-IN",
+        "/%73ign-in",
+        "/%53ign%2din/x",
+        "//sign-in",
+        "/./sign-in",
+        "/x/../sign-in",
+        "/x/%2E%2e/sign-in",
+        "/sign-in;a=1",
+        "/\\sign-in",
+        "/assets/../sign-in",
+        "/assets/..%2fsign-in",
+        "/assets/..;/sign-in",
+        "/assets/../../sign-in?next=/assets",
+        // As it is written it has the limit too.
+        "/Sign-in/../assets/a",
+    ] {
+        assert_eq!(statuses(&gateway, path, "", 1).await, [429], "{path}");
+    }
+    for path in ["/assets/a", "/assets/sign-in", "/assets/%61//b"] {
+        let answer = ask(&gateway, "GET", path, "").await;
+        assert_eq!(answer.status, 200, "{path}");
+        assert_eq!(answer.header("ratelimit-limit"), None, "{path}");
+    }
+    for path in ["/assets/..", "/ASSETS/a", "/sign-ins", "/%2573ign-in"] {
+        let answer = ask(&gateway, "GET", path, "").await;
+        assert_eq!(answer.header("ratelimit-limit"), Some("100"), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_smooth_limit_lets_its_burst_through_and_then_waits() {
     let app = App::start();
     let edge = Edge {
