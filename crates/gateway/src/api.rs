@@ -77,7 +77,7 @@ impl OwnPaths {
     }
 }
 
-/// What is answered at [`OwnPaths::ready`]. Kept until the process ends; before there is one it is 503.
+/// What is answered at [`OwnPaths::ready`]. Before there is one it is 503. The next process begins with `afterwards`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Readiness {

@@ -1,6 +1,7 @@
 //! What a plain connection is for where there is https: the way there, and what an issuer of certificates asks.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use hyper::StatusCode;
@@ -35,11 +36,11 @@ pub(crate) enum Greeting {
 }
 
 impl Front {
-    pub(crate) fn new(keyring: Keyring) -> Self {
+    pub(crate) fn new(keyring: Keyring, heard: Option<Heard>) -> Self {
         Self {
             keyring,
             challenges: ArcSwap::default(),
-            readiness: ArcSwapOption::empty(),
+            readiness: ArcSwapOption::from(heard.map(Arc::new)),
         }
     }
 

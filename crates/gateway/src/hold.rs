@@ -20,7 +20,7 @@ use crate::front::Front;
 use crate::health::Checks;
 use crate::metrics::{self, Metrics};
 use crate::random;
-use crate::readiness::Heard;
+use crate::readiness::{Heard, Last};
 use crate::store::{Kept, Store, StoreError};
 use crate::table::Table;
 use crate::traffic::{Gate, Traffic};
@@ -79,6 +79,7 @@ pub(crate) struct Keeper {
     metrics: Vec<Arc<Metrics>>,
     version: String,
     store: RefCell<Store>,
+    last: Last,
     /// What the store says about `closed`.
     durably_closed: Cell<bool>,
     holding: RefCell<Option<Holding>>,
@@ -93,6 +94,7 @@ impl Keeper {
         metrics: Vec<Arc<Metrics>>,
         version: String,
         store: Store,
+        last: Last,
     ) -> Rc<Self> {
         let now = traffic.now();
         Rc::new(Self {
@@ -103,6 +105,7 @@ impl Keeper {
             metrics,
             version,
             store: RefCell::new(store),
+            last,
             holding: RefCell::new(None),
         })
     }
@@ -152,6 +155,7 @@ impl Keeper {
 
     /// Replace what is said about what stands behind it.
     pub(crate) fn set_readiness(&self, readiness: Readiness) {
+        self.last.keep(&readiness.afterwards);
         let heard = Arc::new(Heard::new(readiness));
         self.front.readiness.store(Some(heard));
     }

@@ -22,6 +22,7 @@ use crate::hold::Keeper;
 use crate::keyring::Keyring;
 use crate::listen;
 use crate::metrics::Metrics;
+use crate::readiness::Last;
 use crate::store::{Found, Store};
 use crate::table::Table;
 use crate::traffic::{Gate, Traffic};
@@ -136,8 +137,9 @@ pub fn run_within(options: Options, limits: Limits) -> Result<(), Error> {
     let desk = desk.map_err(|error| Error::Socket(options.socket.clone(), error))?;
     let plain = listeners.len() - secure_of(&options, listeners.len())?;
     let folder = options.secure.map(|secure| secure.certificates);
+    let last = Last::beside(&options.state);
     let crew = Crew {
-        front: Arc::new(Front::new(Keyring::open(folder))),
+        front: Arc::new(Front::new(Keyring::open(folder), last.heard())),
         plain,
         traffic: Arc::new(begin(found, threads, WAITING.min(descriptors / 4))),
         metrics: (0..threads).map(|_| Arc::default()).collect(),
@@ -147,7 +149,7 @@ pub fn run_within(options: Options, limits: Limits) -> Result<(), Error> {
         phase: watch::Sender::new(Phase::Serving),
     };
     let workers = crew.start(listeners).map_err(Error::Thread)?;
-    let ended = runtime.block_on(live(desk, crew, options.version, store));
+    let ended = runtime.block_on(live(desk, crew, options.version, store, last));
     ended.map_err(Error::Thread)?;
     workers
         .into_iter()
@@ -216,7 +218,7 @@ fn begin(found: Found, threads: usize, waiting: usize) -> Traffic {
     Traffic::new(epoch, label, table, gate, threads, waiting)
 }
 
-async fn live(desk: Desk, crew: Crew, version: String, store: Store) -> io::Result<()> {
+async fn live(desk: Desk, crew: Crew, version: String, store: Store, last: Last) -> io::Result<()> {
     let Crew {
         front,
         plain: _,
@@ -226,7 +228,7 @@ async fn live(desk: Desk, crew: Crew, version: String, store: Store) -> io::Resu
         limits: _,
         phase,
     } = crew;
-    let keeper = Keeper::new(traffic, front, metrics, version, store);
+    let keeper = Keeper::new(traffic, front, metrics, version, store, last);
     let life = Rc::new(Life {
         phase,
         connections,

@@ -1,17 +1,23 @@
 //! What a gateway is asked about itself, at paths of its own: whether it lives, which depends on nothing else, and how
 //! what stands behind it is. That somebody else finds out, and says it for a while; what was not said again in time
-//! is followed by what he wanted said then.
+//! is followed by what he wanted said then. That word outlives the process, in a file beside its state, since whoever
+//! asks cannot know that another has begun; it does not outlive the machine's boot, which ends what it was about.
 
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
+use serde::{Deserialize, Serialize};
 
 use crate::api::{Readiness, Word};
 use crate::front::Front;
 use crate::metrics::Label;
+use crate::store;
 use crate::table::Table;
 
 const LIVES: &[u8] = b"{\"status\":\"healthy\"}";
@@ -37,11 +43,71 @@ impl Heard {
         }
     }
 
+    /// What was to be said afterwards is all that there is.
+    fn afterwards(word: Word) -> Self {
+        let word = answer_of(word);
+        Self {
+            now: word.clone(),
+            afterwards: word,
+            until: Instant::now(),
+        }
+    }
+
     fn word(&self, at: Instant) -> (StatusCode, Bytes) {
         match at < self.until {
             true => self.now.clone(),
             false => self.afterwards.clone(),
         }
+    }
+}
+
+/// The file that holds what is to be said afterwards, for the next process.
+#[derive(Debug)]
+pub(crate) struct Last {
+    path: PathBuf,
+    boot: String,
+}
+
+/// Its contents.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    boot: String,
+    afterwards: Word,
+}
+
+impl Last {
+    /// The one beside a state file.
+    pub(crate) fn beside(state: &Path) -> Self {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        Self {
+            path: store::beside(state, "ready"),
+            boot: boot.trim().to_owned(),
+        }
+    }
+
+    /// What an earlier process was told on this boot. A file that is torn or missing says nothing.
+    pub(crate) fn heard(&self) -> Option<Heard> {
+        let bytes = fs::read(&self.path).ok()?;
+        let kept: Kept = serde_json::from_slice(&bytes).ok()?;
+        (kept.boot == self.boot).then(|| Heard::afterwards(kept.afterwards))
+    }
+
+    /// Keep it. It need not be durable: what ends the machine ends what it is about. Where it cannot be written an
+    /// older word must not stand in its place.
+    pub(crate) fn keep(&self, afterwards: &Word) {
+        if self.write(afterwards).is_err() {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+
+    fn write(&self, afterwards: &Word) -> io::Result<()> {
+        let kept = Kept {
+            boot: self.boot.clone(),
+            afterwards: afterwards.clone(),
+        };
+        let beside = store::beside(&self.path, "new");
+        fs::write(&beside, serde_json::to_vec(&kept)?)?;
+        fs::rename(&beside, &self.path)
     }
 }
 

@@ -187,7 +187,8 @@ fn before(path: &Path) -> PathBuf {
     beside(path, "before")
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// The file of that name and a suffix.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
     name.push(suffix);

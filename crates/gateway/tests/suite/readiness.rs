@@ -96,3 +96,55 @@ async fn the_very_paths_are_its_own_and_no_others() {
         assert!(is_400, "{refused:?}");
     }
 }
+
+#[tokio::test]
+async fn what_was_to_be_said_afterwards_is_said_by_the_next_process() {
+    let app = App::start();
+    let mut gateway = Gateway::serving(own(&app)).await;
+    let said = |ready| Readiness {
+        now: word(true, "healthy"),
+        lasts_ms: 600_000,
+        afterwards: word(ready, "silent"),
+    };
+    for (ready, status) in [(false, 503), (true, 200)] {
+        gateway.control().readiness(&said(ready)).await.unwrap();
+        let now = (200, "{\"status\":\"healthy\"}".to_owned());
+        assert_eq!(asked(&gateway, "GET", "/readyz").await, now);
+        gateway.process.kill();
+        gateway.restart().await;
+        let silent = (status, "{\"status\":\"silent\"}".to_owned());
+        assert_eq!(asked(&gateway, "GET", "/readyz").await, silent);
+    }
+    // What it cannot read, or what is of another boot of the machine, nobody has said.
+    let file = gateway.folder.path().join("state.ready");
+    let whole = std::fs::read_to_string(&file).unwrap();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let torn = whole[..whole.len() - 1].to_owned();
+    for damaged in [torn, whole.replace(boot.trim(), "another"), String::new()] {
+        gateway.process.kill();
+        std::fs::write(&file, damaged).unwrap();
+        gateway.restart().await;
+        let (status, text) = asked(&gateway, "GET", "/readyz").await;
+        assert!(status == 503 && text.contains("nobody has said"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_word_that_cannot_be_kept_is_said_all_the_same_and_none_is_left_behind() {
+    let app = App::start();
+    let mut gateway = Gateway::serving(own(&app)).await;
+    let said = Readiness {
+        now: word(true, "healthy"),
+        lasts_ms: 600_000,
+        afterwards: word(true, "silent"),
+    };
+    gateway.control().readiness(&said).await.unwrap();
+    // A folder stands where it would be written.
+    std::fs::create_dir(gateway.folder.path().join("state.ready.new")).unwrap();
+    gateway.control().readiness(&said).await.unwrap();
+    assert_eq!(asked(&gateway, "GET", "/readyz").await.0, 200);
+    gateway.process.kill();
+    gateway.restart().await;
+    let (status, text) = asked(&gateway, "GET", "/readyz").await;
+    assert!(status == 503 && text.contains("nobody has said"), "{text}");
+}

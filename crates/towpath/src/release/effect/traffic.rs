@@ -37,7 +37,10 @@ pub(super) async fn stop_gateway(world: &World) -> Result<Value> {
         .stop(&id, Some(Duration::from_secs(5)))
         .await;
     stopped.map_err(|error| Diagnostic::error("gateway::failed", error.to_string()))?;
-    let _ = std::fs::remove_file(world.state().join("gateway.json"));
+    // Neither its table nor its last word is that of another.
+    for name in ["gateway.json", "gateway.json.ready"] {
+        let _ = std::fs::remove_file(world.state().join(name));
+    }
     Ok(Value::Null)
 }
 
