@@ -19,6 +19,9 @@ const BODY_STALL: Duration = Duration::from_secs(60);
 /// Most of a request body that is kept for sending it again.
 const REPLAY: usize = 64 * 1024;
 
+/// Most that is handed on at once where it is watched what a client takes: that shows when more is asked for.
+const PIECE: usize = 16 * 1024;
+
 /// Why a body ended early.
 #[derive(Debug)]
 pub(crate) enum BodyError {
@@ -199,10 +202,21 @@ impl Body for Outgoing {
 pub(crate) enum Reply {
     /// The gateway's own words.
     Text(Bytes),
+    /// What an instance has said before.
+    Kept {
+        body: Bytes,
+        /// Of HTTP/2.
+        stream: Option<Rc<Stream>>,
+    },
     /// An instance's response.
     Forwarded(Box<Forwarded>),
     /// Nothing; the exchange goes on as a tunnel.
     Empty,
+}
+
+/// The beginning of what there is.
+fn piece(rest: &mut Bytes) -> Frame<Bytes> {
+    Frame::data(rest.split_to(rest.len().min(PIECE)))
 }
 
 /// An instance's response on its way; dropped when it was sent or the client has gone.
@@ -327,6 +341,14 @@ impl Body for Reply {
             Self::Empty => Poll::Ready(None),
             Self::Text(text) if text.is_empty() => Poll::Ready(None),
             Self::Text(text) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
+            Self::Kept { body, .. } if body.is_empty() => Poll::Ready(None),
+            Self::Kept { body, stream } => Poll::Ready(Some(Ok(match stream {
+                Some(stream) => {
+                    stream.given(true);
+                    piece(body)
+                }
+                None => Frame::data(std::mem::take(body)),
+            }))),
             Self::Forwarded(forwarded) => forwarded.poll_watched(cx),
         }
     }
@@ -334,7 +356,7 @@ impl Body for Reply {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Text(text) => text.is_empty(),
+            Self::Text(text) | Self::Kept { body: text, .. } => text.is_empty(),
             Self::Forwarded(forwarded) => forwarded.incoming.is_end_stream(),
         }
     }
@@ -342,7 +364,9 @@ impl Body for Reply {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Text(text) => SizeHint::with_exact(text.len() as u64),
+            Self::Text(text) | Self::Kept { body: text, .. } => {
+                SizeHint::with_exact(text.len() as u64)
+            }
             Self::Forwarded(forwarded) => forwarded.incoming.size_hint(),
         }
     }

@@ -169,7 +169,9 @@ impl Client {
         };
         let mut exchange = Exchange::new(&self.line, admitted, meter);
         let wanted = match exchange.look(&outbound) {
-            Look::Hit(headers, body) => return kept(headers, body, exchange.into_meter()),
+            Look::Hit(headers, body) => {
+                return kept(headers, Reply::Kept { body, stream }, exchange.into_meter());
+            }
             Look::Miss(wanted) => Some(wanted),
             Look::Never => None,
         };
@@ -288,9 +290,9 @@ impl Client {
 }
 
 /// A response that was given before.
-fn kept(headers: HeaderMap, body: Bytes, mut meter: Meter) -> Response<Reply> {
+fn kept(headers: HeaderMap, reply: Reply, mut meter: Meter) -> Response<Reply> {
     meter.set_status(StatusCode::OK.as_u16());
-    let mut response = Response::new(Reply::Text(body));
+    let mut response = Response::new(reply);
     *response.headers_mut() = headers;
     response
 }

@@ -20,6 +20,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 type Answer = Response<BoxBody<Bytes, Infallible>>;
 
+/// Length of the answer to `/large`: more than a client takes of a stream that nobody reads.
+pub const LARGE: usize = 4 << 20;
+
 /// What the test sees of an application.
 #[derive(Default)]
 pub struct Seen {
@@ -140,6 +143,7 @@ async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Result<Answer, s
         ),
         "/head" => whole(head(&request)),
         "/with" => with(&request),
+        "/large" => whole(vec![b'x'; LARGE]),
         "/events" => events(&seen),
         "/ws" => websocket(request),
         _ => whole("hello"),

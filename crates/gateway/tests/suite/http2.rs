@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
-use towpath_gateway::api::{OnExpiry, Retire};
+use towpath_gateway::api::{Cache, OnExpiry, Retire};
 
-use crate::app::App;
+use crate::app::{App, LARGE};
 use crate::secure::{Http2, SecureGateway};
 use crate::support::{Bounds, Process, table, until};
 
@@ -198,6 +198,39 @@ async fn a_stream_that_nobody_reads_is_reset_and_no_other() {
     let request = Request::post("https://a.test/echo").body(Full::new(body.clone()));
     let answer = client.clone().send(request.unwrap()).await.unwrap();
     assert!(answer.status == 200 && answer.body == body);
+}
+
+#[tokio::test]
+async fn a_kept_answer_that_nobody_reads_is_given_up_too() {
+    let app = App::start();
+    let mut routes = table(&[app.addr]);
+    routes.routes[0].cache = Some(Cache {
+        ttl_ms: 600_000,
+        max_bytes: 2 * LARGE as u64,
+    });
+    // Places for a connection and one stream.
+    let bounds = Bounds {
+        descriptors: "68",
+        stall_ms: 500,
+    };
+    let gateway = SecureGateway::within(&["a.test"], routes, bounds).await;
+    let client = gateway.http2("a.test").await.unwrap();
+    let ask = || Request::get("https://a.test/large").body(Full::default());
+    let whole = client.clone().send(ask().unwrap()).await.unwrap();
+    assert_eq!((whole.status.as_u16(), whole.body.len()), (200, LARGE));
+    let mut left = client.clone();
+    left.sender.ready().await.unwrap();
+    let unread = left.sender.send_request(ask().unwrap()).await.unwrap();
+    assert_eq!(unread.headers()["cache-status"], "gateway; hit");
+    until("its place is free", || async {
+        let answer = client.clone().get("https://a.test/").await.unwrap();
+        answer.status == 200
+    })
+    .await;
+    assert!(unread.into_body().collect().await.is_err(), "it was reset");
+    // One that is read comes whole.
+    let whole = client.clone().send(ask().unwrap()).await.unwrap();
+    assert_eq!((whole.body.len(), app.count()), (LARGE, 2));
 }
 
 /// Requests over one connection at a time, a new one after the old one was said goodbye to.
