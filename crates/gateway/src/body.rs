@@ -222,6 +222,8 @@ fn piece(rest: &mut Bytes) -> Frame<Bytes> {
 /// An instance's response on its way; dropped when it was sent or the client has gone.
 pub(crate) struct Forwarded {
     incoming: Incoming,
+    /// What came of it and was not handed on yet: over HTTP/2, where the instance's pieces may be large.
+    rest: Bytes,
     exchange: Option<Exchange>,
     closing: Option<Pin<Box<dyn Future<Output = ()>>>>,
     /// Of HTTP/2.
@@ -245,6 +247,7 @@ impl Forwarded {
         });
         Self {
             incoming,
+            rest: Bytes::new(),
             exchange: Some(exchange),
             closing,
             stream,
@@ -273,6 +276,9 @@ impl Forwarded {
         {
             return self.close_stream();
         }
+        if !self.rest.is_empty() {
+            return Poll::Ready(Some(Ok(piece(&mut self.rest))));
+        }
         match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
             None => {
                 self.finish();
@@ -280,7 +286,7 @@ impl Forwarded {
             }
             Some(Ok(frame)) => {
                 self.keep(&frame);
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(Ok(self.beginning(frame))))
             }
             Some(Err(_)) => {
                 if let Some(exchange) = self.exchange.take() {
@@ -289,6 +295,34 @@ impl Forwarded {
                 Poll::Ready(Some(Err(BodyError::Upstream)))
             }
         }
+    }
+
+    /// What is handed on of a frame at once.
+    fn beginning(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        if self.stream.is_none() {
+            return frame;
+        }
+        match frame.into_data() {
+            Ok(data) => {
+                self.rest = data;
+                piece(&mut self.rest)
+            }
+            Err(frame) => frame,
+        }
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.rest.is_empty() && self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (rest, coming) = (self.rest.len() as u64, self.incoming.size_hint());
+        let mut hint = SizeHint::new();
+        if let Some(upper) = coming.upper() {
+            hint.set_upper(rest + upper);
+        }
+        hint.set_lower(rest + coming.lower());
+        hint
     }
 
     /// What is too long, or has trailers, is not kept.
@@ -357,7 +391,7 @@ impl Body for Reply {
         match self {
             Self::Empty => true,
             Self::Text(text) | Self::Kept { body: text, .. } => text.is_empty(),
-            Self::Forwarded(forwarded) => forwarded.incoming.is_end_stream(),
+            Self::Forwarded(forwarded) => forwarded.is_at_end(),
         }
     }
 
@@ -367,7 +401,7 @@ impl Body for Reply {
             Self::Text(text) | Self::Kept { body: text, .. } => {
                 SizeHint::with_exact(text.len() as u64)
             }
-            Self::Forwarded(forwarded) => forwarded.incoming.size_hint(),
+            Self::Forwarded(forwarded) => forwarded.size_hint(),
         }
     }
 }

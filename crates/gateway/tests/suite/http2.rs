@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -231,6 +232,33 @@ async fn a_kept_answer_that_nobody_reads_is_given_up_too() {
     // One that is read comes whole.
     let whole = client.clone().send(ask().unwrap()).await.unwrap();
     assert_eq!((whole.body.len(), app.count()), (LARGE, 2));
+}
+
+#[tokio::test]
+async fn a_stream_that_is_read_slowly_comes_whole() {
+    const WINDOW: u32 = 16 * 1024;
+    let app = App::start();
+    let bounds = Bounds {
+        stall_ms: 1_200,
+        ..Bounds::default()
+    };
+    let gateway = SecureGateway::within(&["a.test"], table(&[app.addr]), bounds).await;
+    let client = gateway.authority.client(&["h2"]);
+    let opened = Http2::within(gateway.secure, &client, "a.test", WINDOW).await;
+    let mut client = opened.unwrap();
+    let request = Request::get("https://a.test/large").body(Full::default());
+    let response = client.sender.send_request(request.unwrap()).await.unwrap();
+    let mut body = response.into_body();
+    let mut pace = tokio::time::interval(Duration::from_millis(100));
+    let mut taken = 0;
+    // Long enough for the instance's pieces to be as large as they become; the rest at once.
+    while let Some(frame) = body.frame().await {
+        taken += frame.unwrap().data_ref().map_or(0, Bytes::len);
+        if taken < LARGE / 4 {
+            pace.tick().await;
+        }
+    }
+    assert_eq!(taken, LARGE);
 }
 
 /// Requests over one connection at a time, a new one after the old one was said goodbye to.

@@ -224,9 +224,30 @@ impl Answer {
 
 impl Http2 {
     pub async fn open(addr: SocketAddr, client: &TlsConnector, host: &str) -> io::Result<Self> {
+        let builder = http2::Builder::new(TokioExecutor::new());
+        Self::built(addr, client, host, builder).await
+    }
+
+    /// One that takes so many bytes of a stream before it has read any.
+    pub async fn within(
+        addr: SocketAddr,
+        client: &TlsConnector,
+        host: &str,
+        window: u32,
+    ) -> io::Result<Self> {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder.initial_stream_window_size(window);
+        Self::built(addr, client, host, builder).await
+    }
+
+    async fn built(
+        addr: SocketAddr,
+        client: &TlsConnector,
+        host: &str,
+        builder: http2::Builder<TokioExecutor>,
+    ) -> io::Result<Self> {
         let stream = shake(addr, client, host).await?;
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-        let builder = http2::Builder::new(TokioExecutor::new());
         let opened = builder.handshake(TokioIo::new(stream)).await;
         let (sender, connection) = opened.map_err(io::Error::other)?;
         tokio::spawn(connection);
