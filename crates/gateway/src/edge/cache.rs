@@ -1,7 +1,7 @@
 //! Answers that are given again without asking an instance.
 //!
 //! Only routes that are declared have any, and only what a cache for many may keep (RFC 9111, 3) is kept: whoever shows
-//! who they are, by `Authorization` or a cookie, neither gets nor makes one. The name of the pool is part of the key,
+//! who they are (see `asker`) neither gets nor makes one. The name of the pool is part of the key,
 //! and no two releases have the same: what an old one has said is never said for a new one.
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,8 +14,8 @@ use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode, Uri};
 
+use super::asker::{self, KEYED};
 use crate::api;
-use crate::request::{FORWARDED_HOST, FORWARDED_PROTO};
 
 /// Most answers to one URL, for clients that ask it differently.
 const VARIANTS: usize = 16;
@@ -109,7 +109,7 @@ impl Cache {
         uri: &Uri,
         headers: &HeaderMap,
     ) -> Look {
-        if *method != Method::GET || !is_anybodys(headers) {
+        if *method != Method::GET || !asker::is_anybody(headers) {
             return Look::Never;
         }
         let key = key(pool, uri, headers);
@@ -275,38 +275,17 @@ impl Drop for Filling {
     }
 }
 
-/// Nothing in it says who asks, or wants more than what anybody gets.
-fn is_anybodys(headers: &HeaderMap) -> bool {
-    let particular = [
-        header::AUTHORIZATION,
-        header::COOKIE,
-        header::RANGE,
-        header::CONTENT_LENGTH,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        header::PRAGMA,
-        header::CACHE_CONTROL,
-    ];
-    // Some frameworks answer these as if something else had been asked for.
-    let instead = [
-        "x-http-method",
-        "x-http-method-override",
-        "x-method-override",
-        "x-original-url",
-        "x-rewrite-url",
-    ];
-    !particular.iter().any(|name| headers.contains_key(name))
-        && !instead.iter().any(|name| headers.contains_key(*name))
-}
-
 /// How it would be asked for: by which release, how, of whom, and what.
 fn key(pool: &str, uri: &Uri, headers: &HeaderMap) -> String {
     let mut key = pool.to_owned();
-    for name in [FORWARDED_PROTO, FORWARDED_HOST, header::HOST] {
-        // No header holds a line's end.
+    for name in KEYED {
+        // No header holds a line's end, nor does one that is escaped.
         key.push('\n');
-        let value = headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
-        key.push_str(&String::from_utf8_lossy(value).to_ascii_lowercase());
+        for value in headers.get_all(name) {
+            let value = value.as_bytes().escape_ascii().to_string();
+            key.push_str(&value.to_ascii_lowercase());
+            key.push('\r');
+        }
     }
     key.push('\n');
     key.push_str(uri.path_and_query().map_or("/", |path| path.as_str()));

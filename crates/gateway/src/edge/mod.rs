@@ -4,6 +4,7 @@
 //! preflight, maintenance, a limit), and when its answer is there, whosesoever that is, the answer is dressed. What an
 //! instance says of its own is kept, but for what it says of other origins.
 
+mod asker;
 mod cache;
 mod cors;
 mod limit;

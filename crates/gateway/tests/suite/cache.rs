@@ -111,13 +111,25 @@ async fn what_is_somebodys_own_is_neither_kept_nor_given() {
         "Cache-Control: no-cache\r\n",
         "Pragma: no-cache\r\n",
         "X-Original-URL: /admin\r\n",
+        "X-Rewrite-Url: /admin\r\n",
+        "X-Host: b.test\r\n",
+        "X-Original-Host: b.test\r\n",
+        "X-API-Key: k\r\n",
+        "X-Auth-Request-Email: a\r\n",
+        "X-Amz-Security-Token: t\r\n",
+        "Private-Token: t\r\n",
+        "Remote-User: a\r\n",
+        "X-Remote-User: a\r\n",
+        "X-Authenticated-User: a\r\n",
+        "X-SSL-Client-Cert: c\r\n",
     ] {
         assert_eq!(
             asked(&gateway, &app, "/with", request).await,
             2,
             "{request}"
         );
-        let other = format!("/with?{}", &request[..4]);
+        let (name, _) = request.split_once(':').unwrap();
+        let other = format!("/with?{name}");
         assert_eq!(asked(&gateway, &app, &other, request).await, 2, "{request}");
         assert_eq!(
             asked(&gateway, &app, &other, "").await,
@@ -132,6 +144,27 @@ async fn what_is_somebodys_own_is_neither_kept_nor_given() {
             conn.ask(method, "/with", "", b"").await.unwrap();
         }
         assert_eq!(app.count() - before, 2, "{method}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_trusted_proxy_says_of_who_asks_counts() {
+    let app = App::start();
+    let mut routes = keeping(&app, "d1", LONG);
+    routes.front.trust = vec!["127.0.0.1".to_owned()];
+    let gateway = Gateway::serving(routes).await;
+    assert_eq!(asked(&gateway, &app, "/with", "").await, 1);
+    for said in ["X-Forwarded-User: a\r\n", "X-Forwarded-Prefix: /b\r\n"] {
+        assert_eq!(asked(&gateway, &app, "/with", said).await, 2, "{said}");
+    }
+    // Wherever they are from, they are no two answers; by whatever name they asked, they are.
+    let by = |more: &str| format!("X-Forwarded-For: 203.0.113.7\r\n{more}");
+    assert_eq!(asked(&gateway, &app, "/with", &by("")).await, 0);
+    for host in ["a.test", "b.test", "b.t\u{e9}st", "b.t\u{e8}st"] {
+        let more = by(&format!(
+            "X-Forwarded-Host: app.test\r\nX-Forwarded-Host: {host}\r\n"
+        ));
+        assert_eq!(asked(&gateway, &app, "/with", &more).await, 1, "{host}");
     }
 }
 
