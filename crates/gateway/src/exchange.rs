@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::{Method, Request, Response, Uri, Version};
+use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use tokio::sync::watch;
 
 use crate::body::{Outgoing, Source};
@@ -167,6 +167,15 @@ impl Exchange {
                 cache.look(rule, self.pool_name(), method, uri, headers)
             }
             _ => Look::Never,
+        }
+    }
+
+    /// An instance has answered it: what it may have changed is not kept any longer.
+    pub(crate) fn heard(&self, outbound: &Outbound, status: StatusCode) {
+        let table = self.admitted.table();
+        let rule = table.routes[self.admitted.route].cache;
+        if let Some(cache) = table.edge.cache.as_ref().filter(|_| rule.is_some()) {
+            cache.heard(&outbound.method, &outbound.uri, &outbound.headers, status);
         }
     }
 

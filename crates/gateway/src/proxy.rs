@@ -176,7 +176,10 @@ impl Client {
             Look::Never => None,
         };
         match exchange.send(&outbound).await {
-            Ok(response) => self.respond(response, exchange, client, stream, wanted),
+            Ok(response) => {
+                exchange.heard(&outbound, response.status());
+                self.respond(response, exchange, client, stream, wanted)
+            }
             Err(failed) => self.failed(failed, exchange),
         }
     }

@@ -1,11 +1,13 @@
 //! Answers that are given again without asking an instance.
 //!
 //! Only routes that are declared have any, and only what a cache for many may keep (RFC 9111, 3) is kept: whoever shows
-//! who they are (see `asker`) neither gets nor makes one. The name of the pool is part of the key,
-//! and no two releases have the same: what an old one has said is never said for a new one.
+//! who they are (see `asker`) neither gets nor makes one. The name of the pool is kept with
+//! it, and no two releases have the same: what an old one has said is never said for a new one. What is kept of a URL
+//! goes when something is done to it (RFC 9111, 4.4), whichever release did it and has said it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,6 +21,8 @@ use crate::api;
 
 /// Most answers to one URL, for clients that ask it differently.
 const VARIANTS: usize = 16;
+/// URLs that are told apart when something is done to one, as far as answers on their way go.
+const CHANGES: usize = 1024;
 /// What an answer takes beside its bytes.
 const OVERHEAD: usize = 512;
 
@@ -30,6 +34,7 @@ pub(crate) struct Cache {
     shelf: Mutex<Shelf>,
     /// What the answers take that are on their way, bytes.
     coming: AtomicU64,
+    hasher: RandomState,
 }
 
 impl fmt::Debug for Cache {
@@ -38,13 +43,26 @@ impl fmt::Debug for Cache {
     }
 }
 
-#[derive(Default)]
 struct Shelf {
     answers: HashMap<Arc<str>, Slot>,
+    /// How often something was done to URLs, by a hash of them: an answer that was on its way meanwhile is from before.
+    changes: Box<[u64; CHANGES]>,
     /// Keys by their last use.
     used: BTreeMap<u64, Arc<str>>,
     uses: u64,
     bytes: u64,
+}
+
+impl Default for Shelf {
+    fn default() -> Self {
+        Self {
+            answers: HashMap::new(),
+            changes: Box::new([0; CHANGES]),
+            used: BTreeMap::new(),
+            uses: 0,
+            bytes: 0,
+        }
+    }
 }
 
 /// The answers to one URL.
@@ -55,6 +73,8 @@ struct Slot {
 
 /// One answer.
 struct Kept {
+    /// The pool that has said it.
+    pool: Arc<str>,
     /// What the request has to say, in the headers that the answer depends on.
     asked: Vec<(HeaderName, Option<HeaderValue>)>,
     headers: HeaderMap,
@@ -79,7 +99,10 @@ pub(crate) enum Look {
 pub(crate) struct Wanted {
     cache: Arc<Cache>,
     rule: api::Cache,
+    pool: Arc<str>,
     key: Arc<str>,
+    /// Changes before it was asked for.
+    changes: u64,
     request: HeaderMap,
 }
 
@@ -97,6 +120,7 @@ impl Cache {
             most,
             shelf: Mutex::default(),
             coming: AtomicU64::new(0),
+            hasher: RandomState::new(),
         }
     }
 
@@ -112,16 +136,42 @@ impl Cache {
         if *method != Method::GET || !asker::is_anybody(headers) {
             return Look::Never;
         }
-        let key = key(pool, uri, headers);
-        if let Some((headers, body)) = self.shelf().find(&key, headers, Instant::now()) {
+        let key = key(uri, headers);
+        let mut shelf = self.shelf();
+        if let Some((headers, body)) = shelf.find(&key, pool, headers, Instant::now()) {
             return Look::Hit(headers, body);
         }
         Look::Miss(Box::new(Wanted {
             cache: Arc::clone(self),
             rule,
+            pool: pool.into(),
+            changes: shelf.changes[self.place(&key)],
             key: key.into(),
             request: headers.clone(),
         }))
+    }
+
+    /// An instance has answered this to a request of any method: what is kept of its URL goes if the request may have
+    /// changed it.
+    pub(crate) fn heard(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        status: StatusCode,
+    ) {
+        if method.is_safe() || !(status.is_success() || status.is_redirection()) {
+            return;
+        }
+        let key = key(uri, headers);
+        let mut shelf = self.shelf();
+        shelf.changes[self.place(&key)] += 1;
+        shelf.take(&key);
+    }
+
+    /// Where the changes of a URL are counted.
+    fn place(&self, key: &str) -> usize {
+        self.hasher.hash_one(key) as usize % CHANGES
     }
 
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
@@ -130,10 +180,16 @@ impl Cache {
 }
 
 impl Shelf {
-    fn find(&mut self, key: &str, asked: &HeaderMap, now: Instant) -> Option<(HeaderMap, Bytes)> {
+    fn find(
+        &mut self,
+        key: &str,
+        pool: &str,
+        asked: &HeaderMap,
+        now: Instant,
+    ) -> Option<(HeaderMap, Bytes)> {
         self.uses += 1;
         let slot = self.answers.get_mut(key)?;
-        let fits = |kept: &&Kept| kept.until > now && kept.is_for(asked);
+        let fits = |kept: &&Kept| kept.until > now && *kept.pool == *pool && kept.is_for(asked);
         let kept = slot.kept.iter().find(fits)?;
         let found = (kept.answer(now), kept.body.clone());
         let name = self.used.remove(&slot.used);
@@ -144,7 +200,8 @@ impl Shelf {
 
     fn put(&mut self, key: &Arc<str>, kept: Kept, most: u64, now: Instant) {
         let mut variants = self.take(key);
-        let same = |one: &Kept| one.asked == kept.asked || one.until <= now;
+        let is_it = |one: &Kept| one.pool == kept.pool && one.asked == kept.asked;
+        let same = |one: &Kept| is_it(one) || one.until <= now;
         variants.retain(|one| !same(one));
         if variants.len() >= VARIANTS {
             variants.remove(0);
@@ -217,6 +274,7 @@ impl Wanted {
             kept.remove(name);
         }
         let kept = Kept {
+            pool: Arc::clone(&self.pool),
             asked: asked?,
             headers: kept,
             body: Bytes::new(),
@@ -259,13 +317,14 @@ impl Filling {
             .map(|(name, value)| name.as_str().len() + value.len());
         let asked = kept.asked.iter();
         let asked = asked.map(|(_, value)| value.as_ref().map_or(0, HeaderValue::len));
-        let beside = head.chain(asked).sum::<usize>() + 2 * wanted.key.len() + OVERHEAD;
+        let beside =
+            head.chain(asked).sum::<usize>() + 2 * wanted.key.len() + wanted.pool.len() + OVERHEAD;
         kept.bytes = self.size + beside as u64;
-        let most = wanted.cache.most;
-        wanted
-            .cache
-            .shelf()
-            .put(&wanted.key, kept, most, Instant::now());
+        let cache = &wanted.cache;
+        let mut shelf = cache.shelf();
+        if shelf.changes[cache.place(&wanted.key)] == wanted.changes {
+            shelf.put(&wanted.key, kept, cache.most, Instant::now());
+        }
     }
 }
 
@@ -275,9 +334,9 @@ impl Drop for Filling {
     }
 }
 
-/// How it would be asked for: by which release, how, of whom, and what.
-fn key(pool: &str, uri: &Uri, headers: &HeaderMap) -> String {
-    let mut key = pool.to_owned();
+/// How it would be asked for: how, of whom, and what.
+fn key(uri: &Uri, headers: &HeaderMap) -> String {
+    let mut key = String::new();
     for name in KEYED {
         // No header holds a line's end, nor does one that is escaped.
         key.push('\n');

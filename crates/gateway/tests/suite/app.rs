@@ -129,7 +129,7 @@ async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Result<Answer, s
     }
     let path = request.uri().path().to_owned();
     Ok(match path.trim_start_matches("/stream") {
-        "/wait" => {
+        "/wait" if !request.headers().contains_key("x-now") => {
             seen.go.notified().await;
             whole("waited")
         }
@@ -162,6 +162,9 @@ fn with(request: &Request<Incoming>) -> Answer {
         let (name, value) = wanted.to_str().unwrap().split_once(": ").unwrap();
         let name = hyper::header::HeaderName::try_from(name).unwrap();
         answer.headers_mut().append(name, value.parse().unwrap());
+    }
+    if let Some(status) = request.headers().get("x-status") {
+        *answer.status_mut() = StatusCode::from_bytes(status.as_bytes()).unwrap();
     }
     answer
 }

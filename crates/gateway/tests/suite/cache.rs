@@ -168,6 +168,70 @@ async fn what_a_trusted_proxy_says_of_who_asks_counts() {
     }
 }
 
+/// Times the application is asked when this is asked for again.
+async fn again(gateway: &Gateway, app: &App, path: &str, more: &str) -> u64 {
+    let before = app.count();
+    ask(gateway, path, more).await;
+    app.count() - before
+}
+
+#[tokio::test]
+async fn what_is_changed_is_asked_for_again() {
+    let (app, next) = (App::start(), App::start());
+    let gateway = Gateway::serving(keeping(&app, "d1", LONG)).await;
+    let with = |language: &str| {
+        format!("X-Answer: vary: Accept-Language\r\nAccept-Language: {language}\r\n")
+    };
+    let fill = || async {
+        for language in ["de", "en"] {
+            ask(&gateway, "/with", &with(language)).await;
+            assert_eq!(again(&gateway, &app, "/with", &with(language)).await, 0);
+        }
+        ask(&gateway, "/with?other", "").await;
+    };
+    for method in ["POST", "PUT", "PATCH", "DELETE", "PURGE"] {
+        fill().await;
+        send(&gateway, method, "/with", "Cookie: session=1\r\n").await;
+        for language in ["de", "en"] {
+            let asked = again(&gateway, &app, "/with", &with(language)).await;
+            assert_eq!(asked, 1, "{method} {language}");
+        }
+        assert_eq!(again(&gateway, &app, "/with?other", "").await, 0);
+    }
+    for method in ["HEAD", "OPTIONS"] {
+        send(&gateway, method, "/with", "").await;
+        assert_eq!(again(&gateway, &app, "/with", &with("de")).await, 0);
+    }
+    // What was not done changes nothing.
+    send(&gateway, "POST", "/with", "X-Status: 404\r\n").await;
+    assert_eq!(again(&gateway, &app, "/with", &with("de")).await, 0);
+    send(&gateway, "POST", "/with", "X-Status: 303\r\n").await;
+    assert_eq!(again(&gateway, &app, "/with", &with("de")).await, 1);
+    // Nor does another release find what it has said before.
+    gateway.switch("d2", keeping(&next, "d2", LONG)).await;
+    send(&gateway, "POST", "/with", "").await;
+    gateway.switch("d1", keeping(&app, "d1", LONG)).await;
+    assert_eq!(again(&gateway, &app, "/with", &with("de")).await, 1);
+}
+
+#[tokio::test]
+async fn an_answer_from_before_a_change_is_not_kept_after_it() {
+    let app = App::start();
+    let gateway = Gateway::serving(keeping(&app, "d1", LONG)).await;
+    let addr = gateway.addr;
+    let early = tokio::spawn(async move {
+        let mut conn = Conn::open(addr).await.unwrap();
+        conn.get("/wait").await.unwrap()
+    });
+    until("it waits", || async { app.count() == 1 }).await;
+    send(&gateway, "POST", "/wait", "X-Now: 1\r\n").await;
+    app.seen.go.notify_one();
+    assert_eq!(early.await.unwrap().text(), "waited");
+    app.seen.go.notify_one();
+    assert_eq!(again(&gateway, &app, "/wait", "").await, 1);
+    assert_eq!(again(&gateway, &app, "/wait", "").await, 0);
+}
+
 #[tokio::test]
 async fn an_answer_is_for_those_who_ask_as_it_was_asked() {
     let app = App::start();
