@@ -200,6 +200,10 @@ impl Client {
         }
         exchange.meter.set_status(response.status().as_u16());
         let (mut parts, incoming) = response.into_parts();
+        // A version is of one hop (RFC 9110, 2.5); HTTP/2 says none.
+        if stream.is_none() {
+            parts.version = Version::HTTP_11;
+        }
         // One that ends with its connection may have been broken off.
         let ends = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
             .iter()
@@ -230,6 +234,7 @@ impl Client {
             }
         });
         let (mut parts, _) = response.into_parts();
+        parts.version = Version::HTTP_11;
         request::remove_hop(&mut parts.headers);
         parts
             .headers

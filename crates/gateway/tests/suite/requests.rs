@@ -1,5 +1,6 @@
 //! What a request may be: a corpus of raw bytes, and what an instance is told.
 
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use towpath_gateway::api::Route;
 
 use crate::app::App;
@@ -343,4 +344,27 @@ async fn an_answer_is_passed_on_whole_and_heads_have_no_body() {
     assert_eq!(conn.head().await.unwrap().status, 100);
     conn.send(&body).await.unwrap();
     assert!(conn.receive(false).await.unwrap().body == body);
+}
+
+#[tokio::test]
+async fn an_answer_has_the_version_of_the_gateway() {
+    let instance = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gateway = Gateway::serving(table(&[instance.local_addr().unwrap()])).await;
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = instance.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.unwrap() > 0 {}
+            let old = b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nold";
+            stream.write_all(old).await.unwrap();
+        }
+    });
+    let mut conn = Conn::open(gateway.addr).await.unwrap();
+    // The connection goes on, and the end of a body is no end of it.
+    for _ in 0..2 {
+        conn.send(&get(OK)).await.unwrap();
+        let first = conn.stream.fill_buf().await.unwrap();
+        assert!(first.starts_with(b"HTTP/1.1 200 "), "{first:?}");
+        assert_eq!(conn.receive(false).await.unwrap().text(), "old");
+    }
 }
