@@ -10,6 +10,7 @@ use std::time::Duration;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
@@ -37,6 +38,10 @@ const HEAD_BYTES: usize = 64 * 1024;
 const STREAMS: u32 = 100;
 const SEND_BYTES: usize = 64 * 1024;
 const WINDOW: u32 = 256 * 1024;
+/// A connection that has said nothing for so long is asked whether it lives, so often and so many times.
+const SILENCE: Duration = Duration::from_secs(60);
+const ASK_EVERY: Duration = Duration::from_secs(10);
+const ASKS: u32 = 6;
 /// Pause after an accept failed for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 const SWEEP: Duration = Duration::from_secs(1);
@@ -84,6 +89,7 @@ impl Worker {
             metrics: self.metrics,
         });
         for (index, listener) in self.listeners.into_iter().enumerate() {
+            find_the_dead(&listener)?;
             let acceptor = Rc::new(Acceptor {
                 secure: index >= self.plain,
                 listener: tokio::net::TcpListener::from_std(listener)?,
@@ -99,6 +105,16 @@ impl Worker {
         let _ = phase.wait_for(|phase| *phase == Phase::Ended).await;
         Ok(())
     }
+}
+
+/// Have the kernel end connections whose client is gone without a word: a WebSocket may be silent for ever. Accepted
+/// connections have it from their listener.
+fn find_the_dead(listener: &TcpListener) -> io::Result<()> {
+    sockopt::set_tcp_keepidle(listener, SILENCE)?;
+    sockopt::set_tcp_keepintvl(listener, ASK_EVERY)?;
+    sockopt::set_tcp_keepcnt(listener, ASKS)?;
+    sockopt::set_socket_keepalive(listener, true)?;
+    Ok(())
 }
 
 async fn sweep(line: Rc<Line>) {

@@ -1,15 +1,16 @@
 //! Clients that do not take what they asked for.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::app::App;
 use crate::client::Conn;
 use crate::secure::SecureGateway;
-use crate::support::{Bounds, table, until};
+use crate::support::{Bounds, Gateway, table, until};
 
 /// Less than TLS takes into its own buffer, more than the sockets take.
 const TAIL: usize = 60_000;
@@ -72,4 +73,25 @@ async fn a_client_that_reads_slowly_gets_all() {
         pace.tick().await;
         conn.stream.read_exact(&mut [0; 1_000]).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_client_that_is_gone_without_a_word_is_found_out() {
+    let app = App::start();
+    let gateway = Gateway::serving(table(&[app.addr])).await;
+    let client = TcpStream::connect(gateway.addr).await.unwrap();
+    // Only the kernel can tell: it has a timer for a connection that is asked whether it lives, and for no idle other.
+    let port = |addr: SocketAddr| format!("0100007F:{:04X}", addr.port());
+    let wanted = [gateway.addr, client.local_addr().unwrap()].map(port);
+    until("it is asked within a minute", || async {
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let mut lines = table.lines().map(|line| line.split_whitespace().collect());
+        let line = lines.find(|line: &Vec<&str>| line[1..3] == wanted);
+        let Some((timer, left)) = line.and_then(|line| line[5].split_once(':')) else {
+            return false;
+        };
+        // Hundredths of a second.
+        timer == "02" && u64::from_str_radix(left, 16).unwrap() <= 6_000
+    })
+    .await;
 }
