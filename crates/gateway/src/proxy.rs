@@ -106,7 +106,7 @@ impl Client {
             },
             _ => None,
         };
-        self.pass(parts, body, checked, meter, stream).await
+        self.pass(parts, body, checked, meter, visit, stream).await
     }
 
     /// An answer of the edge.
@@ -141,6 +141,7 @@ impl Client {
         body: Incoming,
         checked: Checked,
         meter: Meter,
+        visit: &Visit,
         stream: Option<Rc<Stream>>,
     ) -> Response<Reply> {
         let entered = self
@@ -152,6 +153,9 @@ impl Client {
             Ok(admitted) => admitted,
             Err(turned) => return self.turned(turned, meter),
         };
+        if let Some(answer) = visit.meet_again(admitted.table(), &parts, &self.peer) {
+            return self.edge(answer, visit, meter);
+        }
         let client = parts
             .extensions
             .remove::<OnUpgrade>()

@@ -158,7 +158,7 @@ impl Visit {
     /// What is answered here; none when it goes on to an instance.
     pub(crate) fn meet(&mut self, parts: &Parts, checked: &Checked, peer: &Peer) -> Option<Answer> {
         self.preflight(parts)
-            .or_else(|| self.maintain(parts, peer))
+            .or_else(|| maintain(self.table(), parts, peer))
             .or_else(|| self.limit(parts, checked, peer))
     }
 
@@ -178,17 +178,12 @@ impl Visit {
         })
     }
 
-    fn maintain(&self, parts: &Parts, peer: &Peer) -> Option<Answer> {
-        let maintenance = self.view.table().edge.maintenance.as_ref()?;
-        if maintenance.passes(parts.uri.path())
-            || (maintenance.admits_some() && maintenance.admits(self.client(parts, peer)))
-        {
-            return None;
+    /// What is answered here after all: another table may be in force once the request is let in. It was counted before.
+    pub(crate) fn meet_again(&self, table: &Table, parts: &Parts, peer: &Peer) -> Option<Answer> {
+        match std::ptr::eq(table, self.table()) {
+            true => None,
+            false => maintain(table, parts, peer),
         }
-        let mut answer = Answer::new(StatusCode::SERVICE_UNAVAILABLE, "");
-        answer.body = maintenance.page(&parts.headers, &mut answer.headers);
-        answer.reason = Some(Failure::Maintenance);
-        Some(answer)
     }
 
     fn limit(&mut self, parts: &Parts, checked: &Checked, peer: &Peer) -> Option<Answer> {
@@ -200,7 +195,7 @@ impl Visit {
         let (host, path) = (checked.host_name(), parts.uri.path());
         let found = table.find(host, path);
         let plain = table.find_plain(host, path, found);
-        let client = self.client(parts, peer);
+        let client = client(table, parts, peer);
         let standing = limiters(table, found, plain)
             .map(|limiter| limiter.take(client))
             .reduce(Standing::tighter)?;
@@ -216,11 +211,6 @@ impl Visit {
         answer.reason = Some(Failure::RateLimited);
         answer.route = found;
         Some(answer)
-    }
-
-    fn client(&self, parts: &Parts, peer: &Peer) -> IpAddr {
-        let table = self.view.table();
-        trust::client(peer.ip, &parts.headers, |address| table.trusts(address))
     }
 
     /// The answer goes out.
@@ -248,6 +238,23 @@ impl Visit {
             standing.dress(headers);
         }
     }
+}
+
+fn maintain(table: &Table, parts: &Parts, peer: &Peer) -> Option<Answer> {
+    let maintenance = table.edge.maintenance.as_ref()?;
+    if maintenance.passes(parts.uri.path())
+        || (maintenance.admits_some() && maintenance.admits(client(table, parts, peer)))
+    {
+        return None;
+    }
+    let mut answer = Answer::new(StatusCode::SERVICE_UNAVAILABLE, "");
+    answer.body = maintenance.page(&parts.headers, &mut answer.headers);
+    answer.reason = Some(Failure::Maintenance);
+    Some(answer)
+}
+
+fn client(table: &Table, parts: &Parts, peer: &Peer) -> IpAddr {
+    trust::client(peer.ip, &parts.headers, |address| table.trusts(address))
 }
 
 /// What counts a request whose path leads to one route as it is written, and to the same or another one as some

@@ -1,10 +1,10 @@
 //! The page that is shown while an environment is worked on.
 
-use towpath_gateway::api::{Maintenance, Table};
+use towpath_gateway::api::{Maintenance, OnExpiry, Table};
 
 use crate::app::App;
 use crate::client::{Conn, Response};
-use crate::support::{Gateway, table};
+use crate::support::{Gateway, table, until};
 
 fn closed(app: &App, maintenance: Maintenance) -> Table {
     let mut table = table(&[app.addr]);
@@ -122,4 +122,28 @@ async fn it_outlives_a_killed_gateway() {
         "{answer:?}"
     );
     assert_eq!(app.count(), 0);
+}
+
+#[tokio::test]
+async fn who_waits_while_it_begins_gets_the_page() {
+    let app = App::start();
+    let gateway = Gateway::serving(table(&[app.addr])).await;
+    let held = gateway.hold(OnExpiry::Old, 20_000).await;
+    let addr = gateway.addr;
+    let waiters = ["/", "/health"].map(|path| {
+        tokio::spawn(async move { Conn::open(addr).await.unwrap().get(path).await.unwrap() })
+    });
+    until("both wait", || async { gateway.waiting().await == 2 }).await;
+    let mut words = saying("since then");
+    words.paths = vec!["/health".to_owned()];
+    gateway.switch("closed", closed(&app, words)).await;
+    gateway.resume(&held.token).await;
+    let [other, health] = waiters;
+    let answer = other.await.unwrap();
+    assert_eq!(
+        (answer.status, answer.header("retry-after")),
+        (503, Some("120"))
+    );
+    assert!(answer.text().contains("since then"), "{answer:?}");
+    assert_eq!((health.await.unwrap().status, app.count()), (200, 1));
 }
