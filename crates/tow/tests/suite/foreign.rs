@@ -211,6 +211,39 @@ fn what_never_becomes_ready_is_refused_on_a_copy() {
 }
 
 #[test]
+fn what_migrates_itself_and_is_not_ready_leaves_its_backup_or_is_put_back() {
+    let mut fixture = served("{ on_start = true, rehearse = false }");
+    let backed_up = |fixture: &Fixture| {
+        let run = fixture.status(STAGING).ended[0].run;
+        let backups = fixture.state(STAGING).join("backups");
+        backups.join(format!("{run}-db.db")).is_file()
+    };
+    steps(&fixture, &[FIRST, TITLE]);
+    fixture.write("mode", "exits");
+    fixture.commit();
+    fixture.tow(&DEPLOY).expect(5);
+    // What was written since is not in it.
+    assert_eq!(columns(&fixture), "id body title: 1");
+    assert!(backed_up(&fixture), "nothing is left of before");
+    whole(&fixture, STAGING, "v2").unwrap();
+    fixture.down(STAGING);
+    steps(
+        &fixture,
+        &[FIRST, TITLE, "ALTER TABLE notes ADD COLUMN more TEXT"],
+    );
+    fixture.commit();
+    fixture.tow(&DEPLOY).expect(5);
+    assert_eq!(columns(&fixture), "id body title: 1");
+    assert!(backed_up(&fixture), "nothing is left of before");
+    fixture.write("mode", "");
+    let version = fixture.commit();
+    fixture.tow(&DEPLOY).expect(0);
+    whole(&fixture, STAGING, &version).unwrap();
+    assert_eq!(columns(&fixture), "id body title more: 1");
+    fixture.down(STAGING);
+}
+
+#[test]
 fn a_migrator_that_fails_on_the_copy_touches_nothing() {
     let mut fixture = served(RUN);
     steps(&fixture, &[FIRST, TITLE, "CREATE TABLE notes (twice)"]);

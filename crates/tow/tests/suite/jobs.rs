@@ -179,6 +179,10 @@ fn the_command_before_a_start_runs_once_wherever_the_agent_dies() {
     let said = fixture.tow(&["deploy", "-e", STAGING]);
     check_said(&fixture, "release-command", &said);
     assert_eq!(said.code, 5);
+    // What it has changed stays, and so does what was there before.
+    let run = fixture.status(STAGING).ended[0].run;
+    let backups = fixture.state(STAGING).join("backups");
+    assert!(backups.join(format!("{run}-db.db")).is_file());
     // A way back is to a version that had it.
     let count = releases(&fixture).len();
     fixture.tow(&["rollback", "-e", STAGING]).expect(0);

@@ -55,7 +55,9 @@ pub(super) fn plan(
         can_be_copied(world, name, resource)?;
         needs.rehearsed.push(name.to_owned());
     }
-    if foreign.by != Migrator::OnStart || held {
+    // Where nothing serves its undo puts the backup back.
+    let is_put_back = held || (now.live.is_none() && resource.is_backed_up());
+    if foreign.by != Migrator::OnStart || is_put_back {
         needs.steps.push(Step::Migrator {
             resource: name.to_owned(),
             held,

@@ -228,7 +228,7 @@ impl Step {
             Step::Bake { .. } => "the folder of that build is removed",
             Step::Pack => "the release stays on the list, and is not deployed",
             Step::Image { .. } => "the image stays, unused",
-            Step::BackUp { .. } => "the backup is removed",
+            Step::BackUp { .. } => "the backup is removed, unless what came behind it may stay",
             Step::Hold => "requests go on",
             Step::TakeBack { .. } => "nothing to do: each is one transaction",
             Step::Baseline { .. } => "nothing to do: it is one transaction",

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Result, blocking, version};
 use crate::backup;
-use crate::config::{Resource, ResourceKind};
+use crate::config::{Migrator, Resource, ResourceKind};
 use crate::diagnostic::Diagnostic;
 use crate::id::{InstanceId, RunId};
 use crate::release::resources::folder;
@@ -206,19 +206,33 @@ pub(super) fn probe_backup(world: &World, run: &OpenRun, resource: &str) -> Pres
 }
 
 /// Not where something may stay that it protects from: a later run collects it in its time.
-fn is_needed(run: &OpenRun, resource: &str) -> bool {
+fn is_needed(run: &OpenRun, resource: &str, migrates_itself: bool) -> bool {
     let has_begun = |step: &str| run.steps.contains_key(&format!("{step}:{resource}"));
-    let is_launch = |step: &String| step.starts_with("launch:");
-    let starts = run.steps.contains_key("rehearse") && run.intents.iter().any(is_launch);
-    if has_begun("migrator") || starts {
+    let has_any = |kind: &str| run.intents.iter().any(|step| step.starts_with(kind));
+    let is_tried = run.steps.contains_key("rehearse");
+    // What a command before a start does, nobody knows: to any of them.
+    if has_begun("migrator") || has_any("release:") {
+        return true;
+    }
+    if has_any("launch:") && (is_tried || migrates_itself) {
         return true;
     }
     let stays = run.plan.operation == Operation::Migrate || run.provides(resource);
     stays && (has_begun("migrate") || has_begun("take-back") || has_begun("baseline"))
 }
 
+/// Whether the new version brings the schema about when it starts.
+fn migrates_itself(world: &World, run: &OpenRun, resource: &str) -> Result<bool> {
+    let config = version(run, Side::New)?.config(&world.environment)?;
+    let found = config.resources.get(resource);
+    let foreign = found.and_then(Resource::foreign);
+    Ok(foreign.is_some_and(|foreign| foreign.by == Migrator::OnStart))
+}
+
 pub(super) async fn undo_backup(world: &World, run: &OpenRun, resource: &str) -> Result<()> {
-    if is_needed(run, resource) {
+    // Where that cannot be told, it stays.
+    let migrates_itself = migrates_itself(world, run, resource).unwrap_or(true);
+    if is_needed(run, resource, migrates_itself) {
         return Ok(());
     }
     let run = run.plan.run;

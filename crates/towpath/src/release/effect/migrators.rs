@@ -117,10 +117,12 @@ fn note(world: &World, run: &OpenRun, config: &Config, resource: &str) -> Result
 }
 
 /// Where requests wait, or nothing serves, the backup is as the database was: it is put back. Else the schema stays, and
-/// the undo of the rehearsal sees that the version before works with it.
+/// the undo of the rehearsal sees that the version before works with it. So it does where the new version has served:
+/// what was written then is not in the backup.
 pub(super) async fn undo(world: &World, run: &OpenRun, resource: &str, held: bool) -> Result<()> {
     stop(world, &migrator_id(resource, run.plan.run)).await?;
-    if !held && run.plan.old.is_some() {
+    let serves = run.plan.old.is_some() || run.steps.contains_key("switch");
+    if !held && serves {
         return Ok(());
     }
     let config = version(run, Side::New)?.config(&world.environment)?;
