@@ -291,6 +291,36 @@ fn each_environment_has_its_own_and_a_deployment_backs_it_up() {
 }
 
 #[test]
+fn a_dump_that_waits_for_a_lock_is_cancelled_or_says_who_has_it() {
+    if !installed(false) {
+        return;
+    }
+    let mut fixture = fixture(false);
+    fixture.tow(&["deploy", "-e", STAGING]).expect(0);
+    let kept = kept(&fixture, STAGING);
+    let url = towpath::resource::url::of_kept(&kept)["url"].clone();
+    let mut holder = postgres::connect(&url, "holder").unwrap();
+    let lock = "BEGIN; LOCK TABLE seen IN ACCESS EXCLUSIVE MODE";
+    holder.batch_execute(lock).unwrap();
+    let waiting = "SELECT 'waits' FROM pg_locks WHERE NOT granted AND relation = 'seen'::regclass";
+    fixture.commit();
+    let deploy = fixture.start(&["deploy", "-e", STAGING]);
+    until("the dump waits", || sql(&kept, waiting).ok()?.pop());
+    fixture.tow(&["cancel", "-e", STAGING]).expect(0);
+    let said = fixture.end(deploy).expect(5);
+    assert!(!said.err.contains("backup::failed"), "{}", said.err);
+    until("nobody waits any more", || {
+        sql(&kept, waiting).ok()?.is_empty().then_some(())
+    });
+    let said = fixture.tow(&["deploy", "-e", STAGING]).expect(5);
+    let who = "`seen` is locked by `tow/holder`";
+    assert!(said.err.contains(who), "{}", said.err);
+    drop(holder);
+    fixture.tow(&["deploy", "-e", STAGING]).expect(0);
+    down(&fixture, STAGING);
+}
+
+#[test]
 fn after_a_reboot_it_is_there_before_who_needs_it() {
     if !installed(false) {
         return;

@@ -557,6 +557,18 @@ pub(super) fn take_back(
             })
         });
     }
+    let patience = options.lock_timeout * PATIENCE;
+    client.batch_execute(&settings("", &script.header, patience, options))?;
+    let ran = back_outside(client, version, script);
+    // Whatever role it has taken on.
+    let reset = client.batch_execute("RESET ROLE; RESET ALL");
+    ran?;
+    reset?;
+    client.execute(&sql, &[&version.cast_signed()])?;
+    Ok(())
+}
+
+fn back_outside(client: &mut Client, version: u64, script: &Script) -> Result<(), Error> {
     for one in statements_of(Engine::Postgres, version, script)? {
         let is_gone = match again(&one) {
             Again::DropsIndex(name) => index(client, &name)? == Index::Absent,
@@ -566,6 +578,5 @@ pub(super) fn take_back(
             run(client, version, script, &one)?;
         }
     }
-    client.execute(&sql, &[&version.cast_signed()])?;
     Ok(())
 }

@@ -140,7 +140,7 @@ async fn apply(
     let name = step.to_string();
     let can_go_back = !run.is_past_pivot();
     reach("apply", &name, Point::Before);
-    let result = match step.can_be_cut_off() && can_go_back {
+    let result = match step.can_be_cut_off(world, run) && can_go_back {
         true => tokio::select! {
             result = step.apply(world, run) => result,
             () = cancel.asked() => Err(next::cancellation()),

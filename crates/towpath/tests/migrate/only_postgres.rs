@@ -147,6 +147,24 @@ fn what_nobody_can_tell_is_left_to_a_person() {
 }
 
 #[test]
+fn what_is_taken_back_outside_of_transactions_has_the_same_time_outs() {
+    let Some(database) = database() else { return };
+    let header = "-- tow: no-transaction, lock-timeout 2s, statement-timeout 3s";
+    let sql = "CREATE TABLE IF NOT EXISTS had AS SELECT current_setting('lock_timeout') AS lock, current_setting('statement_timeout') AS statement;";
+    database.write(&[
+        ("0002_b.up.sql", "CREATE TABLE b (x INTEGER);"),
+        ("0002_b.down.sql", &format!("{header}\n{sql}")),
+    ]);
+    assert_eq!(database.up().unwrap(), [2]);
+    let all = database.load().unwrap();
+    migrate::down(&mut database.open(), &all, &[2], &options()).unwrap();
+    assert_eq!(
+        database.ask("SELECT lock || ' ' || statement FROM had"),
+        ["2s 3s"]
+    );
+}
+
+#[test]
 fn sessions_that_an_agent_has_left_are_ended() {
     let Some(database) = database() else { return };
     let Connection::Postgres(mut left) = database.open() else {

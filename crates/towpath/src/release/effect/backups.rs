@@ -145,13 +145,25 @@ async fn dump_to(world: &World, name: &str, resource: &Resource, beside: &Path) 
         Ok([dump, list])
     });
     for command in commands.await? {
-        let ended = ends_well(world, name, &id, command).await;
-        ended.map_err(|why| {
+        if let Err(why) = ends_well(world, name, &id, command).await {
             let told = trouble(name, &why.text);
-            why.tail.into_iter().fold(told, Diagnostic::note)
-        })?;
+            let notes = why.tail.into_iter();
+            let notes = notes.chain(locked(world, name, resource).await);
+            return Err(notes.fold(told, Diagnostic::note));
+        }
     }
     Ok(())
+}
+
+/// Whoever a dump may have waited for in vain, as far as the server says so.
+async fn locked(world: &World, name: &str, resource: &Resource) -> Vec<String> {
+    let (state, name, resource) = (world.state(), name.to_owned(), resource.clone());
+    let asked = blocking(move || {
+        let target = database::keeper(&state, &name, &resource)?;
+        let mut client = database::connect(&name, &target, "backup")?;
+        postgres::dump::locked(&mut client).map_err(|error| trouble(&name, &error))
+    });
+    asked.await.unwrap_or_default()
 }
 
 /// Why a database's own program did not do what it was to do.
@@ -221,11 +233,21 @@ fn is_needed(run: &OpenRun, resource: &str, migrates_itself: bool) -> bool {
     stays && (has_begun("migrate") || has_begun("take-back") || has_begun("baseline"))
 }
 
-/// Whether the new version brings the schema about when it starts.
-fn migrates_itself(world: &World, run: &OpenRun, resource: &str) -> Result<bool> {
+fn declared(world: &World, run: &OpenRun, name: &str) -> Result<Option<Resource>> {
     let config = version(run, Side::New)?.config(&world.environment)?;
-    let found = config.resources.get(resource);
-    let foreign = found.and_then(Resource::foreign);
+    Ok(config.resources.get(name).cloned())
+}
+
+/// Whether it is a program's work, under a shim: no thread of ours is left at work when nobody waits for it any more.
+pub(super) fn is_dumped(world: &World, run: &OpenRun, name: &str) -> bool {
+    let found = declared(world, run, name);
+    found.is_ok_and(|found| found.is_some_and(|one| one.kind == ResourceKind::Postgres))
+}
+
+/// Whether the new version brings the schema about when it starts.
+fn migrates_itself(world: &World, run: &OpenRun, name: &str) -> Result<bool> {
+    let found = declared(world, run, name)?;
+    let foreign = found.as_ref().and_then(Resource::foreign);
     Ok(foreign.is_some_and(|foreign| foreign.by == Migrator::OnStart))
 }
 

@@ -147,18 +147,19 @@ impl Step {
     }
 
     /// Whether a cancellation may end it in the middle: it waits, and what it starts is undone.
-    pub(super) fn can_be_cut_off(&self) -> bool {
-        matches!(
-            self,
+    pub(super) fn can_be_cut_off(&self, world: &World, run: &OpenRun) -> bool {
+        match self {
             Step::Build { .. }
-                | Step::Bake { .. }
-                | Step::Image { .. }
-                | Step::Release { .. }
-                | Step::Rehearse { .. }
-                | Step::Migrator { .. }
-                | Step::Ready { .. }
-                | Step::Drain
-        )
+            | Step::Bake { .. }
+            | Step::Image { .. }
+            | Step::Release { .. }
+            | Step::Rehearse { .. }
+            | Step::Migrator { .. }
+            | Step::Ready { .. }
+            | Step::Drain => true,
+            Step::BackUp { resource } => backups::is_dumped(world, run, resource),
+            _ => false,
+        }
     }
 }
 

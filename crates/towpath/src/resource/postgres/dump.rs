@@ -2,7 +2,30 @@
 
 use std::path::{Path, PathBuf};
 
+use postgres::Client;
+
 use crate::resource::{Command, environment};
+
+/// Longest wait for a table that somebody has locked, as the server reads it: requests may wait meanwhile.
+const LOCK_WAIT: &str = "30s";
+
+/// Who has locked what, so that it cannot even be read; a line each, and not more than a few.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub fn locked(client: &mut Client) -> Result<Vec<String>, postgres::Error> {
+    let sql = "SELECT c.oid::regclass::text, coalesce(nullif(a.application_name, ''), 'a session without a name'), a.pid
+        FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_stat_activity a ON a.pid = l.pid
+        WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'AccessExclusiveLock' AND c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.pid <> pg_backend_pid()
+        ORDER BY 1 LIMIT 5";
+    let rows = client.query(sql, &[])?;
+    let lines = rows.iter().map(|row| {
+        let (table, who, pid): (String, String, i32) = (row.get(0), row.get(1), row.get(2));
+        format!("`{table}` is locked by `{who}` (server process {pid})")
+    });
+    Ok(lines.collect())
+}
 
 /// Writes the database at `url` to the file `to`. The password goes by the environment: arguments are anybody's to read.
 #[must_use]
@@ -13,6 +36,7 @@ pub fn dump(program: &Path, url: &str, to: &Path) -> Command {
         vec![
             "--format=custom".to_owned(),
             "--no-password".to_owned(),
+            format!("--lock-wait-timeout={LOCK_WAIT}"),
             format!("--file={}", to.display()),
             format!("--dbname={place}"),
         ],
