@@ -320,6 +320,20 @@ fn what_is_said_to_be_a_rewrite_comes_in_while_requests_wait() {
     whole(&fixture, STAGING, &version).unwrap();
     assert_eq!(columns(&fixture), "id text: 1");
     assert!(fixture.status(STAGING).warm.is_none());
+    // Nor is there a cold way back, also not from behind the next release.
+    let behind = |fixture: &Fixture| {
+        let said = fixture.tow(&["rollback", "r1", "-e", STAGING]).expect(4);
+        assert!(said.err.contains("rollback::schema"), "{}", said.err);
+    };
+    behind(&fixture);
+    whole(&fixture, STAGING, &version).unwrap();
+    let untried = RUN.replace(" }", ", rehearse = false }");
+    fixture.manifest(&manifest(&untried, "60s"));
+    fixture.commit();
+    fixture.tow(&DEPLOY).expect(0);
+    behind(&fixture);
+    fixture.tow(&["rollback", "-e", STAGING]).expect(0);
+    whole(&fixture, STAGING, &version).unwrap();
     fixture.down(STAGING);
 }
 
