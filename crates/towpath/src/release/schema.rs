@@ -256,7 +256,7 @@ pub(super) fn needs(
             .extend(told(name, &brought, &versions, &tried));
         let is_held = now.live.is_some();
         if is_held {
-            can_be_taken_back(name, &brought, &versions)?;
+            can_be_taken_back((name, resource), &brought, &versions)?;
         }
         needs.hold = needs.hold.max(match is_held {
             true => hold(name, &brought, &versions, &tried)?,
@@ -296,17 +296,21 @@ fn lies_there(world: &World, now: &Environment, name: &str, resource: &Resource)
     ))
 }
 
-/// What is rewritten on PostgreSQL goes back by its `down`, as no backup is put back there.
-fn can_be_taken_back(name: &str, brought: &Brought, versions: &[u64]) -> Result<()> {
+/// What is rewritten goes back with its backup on SQLite, and by its `down` where none is put back: on PostgreSQL, and
+/// where somebody else takes it.
+fn can_be_taken_back(
+    (name, resource): (&str, &Resource),
+    brought: &Brought,
+    versions: &[u64],
+) -> Result<()> {
+    let is_put_back = brought.engine == Engine::Sqlite && resource.is_backed_up();
     let files = brought.all.iter();
     let mut one_way = files.filter(|file| {
         let is_meant = versions.contains(&file.version);
         is_meant && file.up.header.kind == Kind::Rewrite && file.down.is_none()
     });
     match one_way.next() {
-        Some(file) if brought.engine == Engine::Postgres => {
-            Err(invalid(name, &migrate::Error::NoDown(file.version)))
-        }
+        Some(file) if !is_put_back => Err(invalid(name, &migrate::Error::NoDown(file.version))),
         _ => Ok(()),
     }
 }
@@ -551,5 +555,26 @@ mod tests {
                 matches!(refused, Err(Refusal::Refused(why)) if why.code == "migrate::too-long")
             );
         }
+    }
+    fn resource(more: &str) -> Resource {
+        let text = format!(
+            "app = \"a\"\nservices.web = {{ run = \"serve\", needs = [\"db\"] }}\nresources.db = {{ kind = \"sqlite\", migrate = \"m\"{more} }}\n"
+        );
+        let manifest = crate::manifest::Manifest::parse("tow.toml", &text).unwrap();
+        let config = crate::config::resolve(&manifest, "local").unwrap();
+        config.resources["db"].clone()
+    }
+
+    #[test]
+    fn a_rewrite_that_no_backup_of_ours_takes_back_needs_a_down() {
+        let asked = |more| {
+            let resource = resource(more);
+            can_be_taken_back(("db", &resource), &brought(Kind::Rewrite), &[1])
+        };
+        assert!(asked("").is_ok());
+        let refused = asked(", backup = \"provider\"");
+        assert!(
+            matches!(refused, Err(Refusal::Invalid(why)) if why.message.contains("no `.down.sql`"))
+        );
     }
 }
