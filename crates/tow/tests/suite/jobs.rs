@@ -138,6 +138,36 @@ fn a_job_runs_when_it_is_due_and_never_beside_itself() {
 }
 
 #[test]
+fn no_job_writes_while_requests_wait_for_a_rewrite() {
+    let mut fixture = with(JOB);
+    fixture.tow(&["deploy", "-e", STAGING]).expect(0);
+    let first = until_job(&fixture, "it runs", "nightly", |job| {
+        !job.running.is_empty()
+    });
+    fixture.commit();
+    fixture.tow(&["deploy", "-e", STAGING]).expect(0);
+    // It is the warm version's now.
+    assert_eq!(
+        job(&fixture.status(STAGING), "nightly").running,
+        first.running
+    );
+    let manifest = MANIFEST.replace("\n[resources]\n", JOB);
+    fixture.manifest(&manifest.replace("within = \"60s\", timeout = \"10s\"", "within = \"2s\""));
+    let rewrite = "-- tow: rewrite\nCREATE TABLE anew (a TEXT);\n";
+    fixture.write("migrations/0001_anew.up.sql", rewrite);
+    fixture.write("mode", "never-ready");
+    fixture.commit();
+    // Undone, so that it is not the end of its version which ends it.
+    fixture.tow(&["deploy", "-e", STAGING]).expect(5);
+    let ended = until_job(&fixture, "its end is told", "nightly", |job| {
+        job.last.is_some()
+    });
+    let end = ended.last.unwrap();
+    assert_eq!((end.good, Some(&end.id)), (false, first.running.first()));
+    fixture.down(STAGING);
+}
+
+#[test]
 fn how_a_job_ended_is_told() {
     let fixture = with(SLOW);
     fixture.tow(&["deploy", "-e", STAGING]).expect(0);

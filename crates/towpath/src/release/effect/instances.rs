@@ -166,16 +166,20 @@ async fn stop(world: &World, ids: &[InstanceId]) -> Result<()> {
 
 pub(super) async fn stop_workers(world: &World, run: &OpenRun, side: Side) -> Result<Value> {
     let mut ids = workers(world, run, side)?;
-    // While requests wait for a rewrite nothing else may write either.
-    if let Some(version) = run
-        .plan
-        .side(side)
-        .filter(|_| run.plan.steps.contains(&Step::Hold))
-    {
-        ids.extend(version.job_runs(world)?);
+    let mut jobs = Vec::new();
+    // While requests wait for a rewrite nothing else may write either: also no job that the version which is warm has begun.
+    if super::is_held(&Step::StopWorkers, run) {
+        for version in [side, Side::Warm]
+            .iter()
+            .filter_map(|side| run.plan.side(*side))
+        {
+            jobs.extend(version.job_runs(world)?);
+        }
     }
+    let (instances, stopped) = (ids.len(), jobs.clone());
+    ids.extend(jobs);
     stop(world, &ids).await?;
-    Ok(json!({ "instances": ids.len() }))
+    Ok(json!({ "instances": instances, "jobs": stopped }))
 }
 
 pub(super) async fn start_workers(world: &World, run: &OpenRun, side: Side) -> Result<Value> {
