@@ -22,6 +22,8 @@ pub struct Tried {
     pub one_way: Option<String>,
     /// The longest that one of them took, milliseconds: as long it holds its locks.
     pub longest_ms: u64,
+    /// How long they took together, milliseconds.
+    pub total_ms: u64,
 }
 
 /// On a scratch copy: goes up, down and up again, and compares the schemas.
@@ -36,13 +38,14 @@ pub fn try_out(
 ) -> Result<Tried, Error> {
     hurry(copy)?;
     let before = schema(copy)?;
-    let (versions, longest) = timed(copy, migrations, only, options)?;
+    let (versions, longest, total) = timed(copy, migrations, only, options)?;
     let after = schema(copy)?;
     let one_way = back_and_forth(copy, migrations, &versions, (&before, &after), options);
     Ok(Tried {
         difference: difference(&before, &after),
         one_way: one_way.err().map(|error| error.to_string()),
         longest_ms: u64::try_from(longest.as_millis()).unwrap_or(u64::MAX),
+        total_ms: u64::try_from(total.as_millis()).unwrap_or(u64::MAX),
         versions,
     })
 }
@@ -53,8 +56,9 @@ fn timed(
     migrations: &[Migration],
     only: Option<&[u64]>,
     options: &Options,
-) -> Result<(Vec<u64>, Duration), Error> {
-    let (mut versions, mut longest) = (Vec::new(), Duration::ZERO);
+) -> Result<(Vec<u64>, Duration, Duration), Error> {
+    let mut versions = Vec::new();
+    let (mut longest, mut total) = (Duration::ZERO, Duration::ZERO);
     let mut begun = Instant::now();
     runner::each_up(copy, migrations, only, options, |copy, version| {
         let took = begun.elapsed();
@@ -63,11 +67,12 @@ fn timed(
             false => Duration::ZERO,
         };
         longest = longest.max(took + writing);
+        total += took + writing;
         versions.push(version);
         begun = Instant::now();
         Ok(())
     })?;
-    Ok((versions, longest))
+    Ok((versions, longest, total))
 }
 
 /// Nothing of the copy has to outlive a crash: so its thousand migrations do not wait for the disk.

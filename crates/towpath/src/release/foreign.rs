@@ -50,6 +50,7 @@ pub(super) fn plan(
     if held {
         can_be_put_back(name, resource)?;
         needs.hold = Hold::UntilSwitch;
+        needs.rewritten.insert(name.to_owned());
     }
     if serves && foreign.rehearse {
         can_be_copied(world, name, resource)?;

@@ -33,6 +33,9 @@ const LONGEST_HOLD_MS: u64 = 30_000;
 pub(super) struct Needs {
     /// Resources whose foreign migrators are tried first.
     pub rehearsed: Vec<String>,
+    /// Resources that the version before cannot work with any more: while requests wait, and not before, their backups
+    /// are as they will be found.
+    pub rewritten: BTreeSet<String>,
     /// Backups, and the migrations behind them.
     pub steps: Vec<Step>,
     /// While requests wait, or not.
@@ -60,16 +63,18 @@ impl Needs {
         let rehearse = (!self.rehearsed.is_empty()).then_some(Step::Rehearse {
             resources: self.rehearsed,
         });
-        let (backups, rest): (Vec<Step>, Vec<Step>) = self
-            .steps
+        let rewritten = self.rewritten;
+        let is_early = |step: &Step| match step {
+            Step::BackUp { resource } => !rewritten.contains(resource),
+            _ => false,
+        };
+        let (early, rest): (Vec<Step>, Vec<Step>) = self.steps.into_iter().partition(is_early);
+        let (backups, rest): (Vec<Step>, Vec<Step>) = rest
             .into_iter()
             .partition(|step| matches!(step, Step::BackUp { .. }));
-        // Its undo asks a person, should it have to, while the backups are still there. Requests do not wait for it.
-        let (first, behind) = match rewrites {
-            true => (rehearse, None),
-            false => (None, rehearse),
-        };
-        steps.extend(first);
+        // The rehearsal's undo asks a person, should it have to, while the backups are still there. Requests wait for none
+        // of it.
+        steps.extend(early.into_iter().chain(rehearse));
         if self.hold != Hold::Never {
             steps.push(Step::Hold);
         }
@@ -77,7 +82,7 @@ impl Needs {
             // Nothing may write meanwhile, and nothing is in flight that could be waited for.
             steps.push(Step::StopWorkers);
         }
-        steps.extend(backups.into_iter().chain(behind).chain(rest));
+        steps.extend(backups.into_iter().chain(rest));
         if self.hold == Hold::WhileApplied {
             steps.push(Step::Resume { settles: false });
         }
@@ -209,10 +214,12 @@ pub(super) fn needs(
 ) -> Result<Needs> {
     let mut needs = Needs {
         rehearsed: Vec::new(),
+        rewritten: BTreeSet::new(),
         steps: Vec::new(),
         hold: Hold::Never,
         changes: Vec::new(),
     };
+    let mut waits_ms = 0;
     for name in config.resources.keys() {
         lies_there(world, now, name, &config.resources[name])?;
         if operation == Operation::Restart {
@@ -254,19 +261,21 @@ pub(super) fn needs(
         needs
             .changes
             .extend(told(name, &brought, &versions, &tried));
-        let is_held = now.live.is_some();
-        if is_held {
+        if now.live.is_some() {
             can_be_taken_back((name, resource), &brought, &versions)?;
+            let hold = hold(&brought, &versions, &tried);
+            if hold == Hold::UntilSwitch {
+                needs.rewritten.insert(name.clone());
+            }
+            needs.hold = needs.hold.max(hold);
+            waits_ms += tried.as_ref().map_or(0, |tried| tried.total_ms);
         }
-        needs.hold = needs.hold.max(match is_held {
-            true => hold(name, &brought, &versions, &tried)?,
-            false => Hold::Never,
-        });
         needs.steps.push(Step::Migrate {
             resource: name.clone(),
             versions,
         });
     }
+    is_bearable(needs.hold, waits_ms)?;
     Ok(needs)
 }
 
@@ -315,7 +324,7 @@ fn can_be_taken_back(
     }
 }
 
-fn hold(name: &str, brought: &Brought, versions: &[u64], tried: &Trial) -> Result<Hold> {
+fn hold(brought: &Brought, versions: &[u64], tried: &Trial) -> Hold {
     // A migration of PostgreSQL does not lock all there is, and what it locks it waits for with a time-out.
     let locks_all = brought.engine == Engine::Sqlite;
     let tried = tried.as_ref().ok().filter(|_| locks_all);
@@ -323,24 +332,29 @@ fn hold(name: &str, brought: &Brought, versions: &[u64], tried: &Trial) -> Resul
     let rewrites = versions
         .iter()
         .any(|version| brought.kind(*version) == Kind::Rewrite);
-    let held = rewrites || longest_ms > BUSY_MS;
-    if held && longest_ms > LONGEST_HOLD_MS {
-        let text = format!("`{name}`: a migration took {longest_ms} ms on a scratch copy");
-        let diagnostic = Diagnostic::error("migrate::too-long", text)
+    match rewrites {
+        true => Hold::UntilSwitch,
+        false if longest_ms > BUSY_MS => Hold::WhileApplied,
+        false => Hold::Never,
+    }
+}
+
+/// What is applied while requests wait is applied one after the other, to all databases.
+fn is_bearable(hold: Hold, waits_ms: u64) -> Result<()> {
+    if hold == Hold::Never || waits_ms <= LONGEST_HOLD_MS {
+        return Ok(());
+    }
+    let text = format!("the migrations took {waits_ms} ms on scratch copies");
+    Err(Refusal::Refused(
+        Diagnostic::error("migrate::too-long", text)
             .note(format!(
                 "requests are kept waiting for {LONGEST_HOLD_MS} ms at most"
             ))
             .note("nothing was touched")
             .help(
-                "split it into migrations that each take less, or take the environment down for it",
-            );
-        return Err(Refusal::Refused(diagnostic));
-    }
-    Ok(match (rewrites, held) {
-        (true, _) => Hold::UntilSwitch,
-        (_, true) => Hold::WhileApplied,
-        _ => Hold::Never,
-    })
+                "split it into releases whose migrations each take less, or take the environment down for it",
+            ),
+    ))
 }
 
 /// As a person is told of it beforehand, after it was tried out.
@@ -537,25 +551,26 @@ mod tests {
                 difference: Vec::new(),
                 one_way: None,
                 longest_ms,
+                total_ms: longest_ms,
             };
-            hold("db", &brought(kind), &[1], &Ok(tried))
+            hold(&brought(kind), &[1], &Ok(tried))
         };
         let is = |kind, longest_ms, wanted| {
-            let found = asked(kind, longest_ms);
-            assert!(found.is_ok_and(|found| found == wanted), "{longest_ms}");
+            assert_eq!(asked(kind, longest_ms), wanted, "{longest_ms}");
         };
         is(Kind::Expand, BUSY_MS, Hold::Never);
         is(Kind::Expand, BUSY_MS + 1, Hold::WhileApplied);
-        is(Kind::Expand, LONGEST_HOLD_MS, Hold::WhileApplied);
         is(Kind::Rewrite, 0, Hold::UntilSwitch);
-        is(Kind::Rewrite, LONGEST_HOLD_MS, Hold::UntilSwitch);
-        for kind in [Kind::Expand, Kind::Rewrite] {
-            let refused = asked(kind, LONGEST_HOLD_MS + 1);
+        assert!(is_bearable(Hold::Never, u64::MAX).is_ok());
+        for held in [Hold::WhileApplied, Hold::UntilSwitch] {
+            assert!(is_bearable(held, LONGEST_HOLD_MS).is_ok());
+            let refused = is_bearable(held, LONGEST_HOLD_MS + 1);
             assert!(
                 matches!(refused, Err(Refusal::Refused(why)) if why.code == "migrate::too-long")
             );
         }
     }
+
     fn resource(more: &str) -> Resource {
         let text = format!(
             "app = \"a\"\nservices.web = {{ run = \"serve\", needs = [\"db\"] }}\nresources.db = {{ kind = \"sqlite\", migrate = \"m\"{more} }}\n"
@@ -575,6 +590,54 @@ mod tests {
         let refused = asked(", backup = \"provider\"");
         assert!(
             matches!(refused, Err(Refusal::Invalid(why)) if why.message.contains("no `.down.sql`"))
+        );
+    }
+
+    #[test]
+    fn requests_wait_for_no_backup_but_of_what_is_rewritten() {
+        let back_up = |resource: &str| Step::BackUp {
+            resource: resource.to_owned(),
+        };
+        let migrate = Step::Migrate {
+            resource: "db".to_owned(),
+            versions: vec![1],
+        };
+        let rehearse = Step::Rehearse {
+            resources: vec!["other".to_owned()],
+        };
+        let planned = |hold, rewritten: &[&str]| {
+            let needs = Needs {
+                rehearsed: vec!["other".to_owned()],
+                rewritten: rewritten.iter().map(|name| (*name).to_owned()).collect(),
+                steps: vec![back_up("db"), migrate.clone(), back_up("files")],
+                hold,
+                changes: Vec::new(),
+            };
+            needs.around(Vec::new(), Vec::new())
+        };
+        let (hold, stop) = (Step::Hold, Step::StopWorkers);
+        assert_eq!(
+            planned(Hold::UntilSwitch, &["db"]),
+            [
+                back_up("files"),
+                rehearse.clone(),
+                hold.clone(),
+                stop,
+                back_up("db"),
+                migrate.clone()
+            ]
+        );
+        let resume = Step::Resume { settles: false };
+        assert_eq!(
+            planned(Hold::WhileApplied, &[]),
+            [
+                back_up("db"),
+                back_up("files"),
+                rehearse,
+                hold,
+                migrate,
+                resume
+            ]
         );
     }
 }
