@@ -26,6 +26,7 @@ mod first_hour;
 #[allow(dead_code)] // what `make tls` needs
 mod fixture;
 mod foreign;
+mod foreign_database;
 mod gc;
 mod health;
 mod hold;

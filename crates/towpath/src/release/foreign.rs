@@ -5,8 +5,8 @@
 //! where it does not the release is refused, or comes in while requests wait. There is no way back in the schema: it
 //! stays, and so do rows.
 
+use super::hold::{Hold, Needs};
 use super::planner::Result;
-use super::schema::{Hold, Needs};
 use super::{Environment, Operation, Refusal, Step, World, scratch};
 use crate::config::{Foreign, Migrator, Resource, ResourceKind};
 use crate::diagnostic::Diagnostic;

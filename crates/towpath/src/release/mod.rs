@@ -23,6 +23,7 @@ pub mod failpoint;
 mod fold;
 mod foreign;
 mod gateway;
+mod hold;
 mod key;
 mod lacks;
 mod maintenance;

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use super::containers::{containers, engine};
 use super::gateway::{keeps_address, kept_address, listen_of, tls_of};
+use super::hold::Hold;
 use super::prepare::{self, Prepared};
-use super::schema::{self, Hold};
+use super::schema;
 use super::version::millis;
 use super::way::admit;
 use super::{
