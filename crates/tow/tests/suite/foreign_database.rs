@@ -2,6 +2,8 @@
 
 use std::os::unix::fs::MetadataExt;
 
+use towpath::resource::postgres::roles;
+
 use crate::databases::{databases, down, installed, kept, sql};
 use crate::fixture::{Fixture, STAGING};
 use crate::foreign::{DEPLOY, ON_START, RUN};
@@ -152,6 +154,23 @@ fn what_cannot_be_copied_is_not_said_to_be_tried() {
     fixture.commit();
     let said = fixture.tow(&DEPLOY).expect(4);
     check_said(&fixture, "cannot-rehearse", &said);
+    // What has the name of a copy, and is none, is nobody's to drop.
+    let kept = kept(&fixture, STAGING);
+    let mut admin = roles::admin(&kept, "postgres", "test").unwrap();
+    let user = &towpath::resource::url::of_kept(&kept)["user"];
+    for statement in [
+        format!("ALTER ROLE \"{user}\" CREATEDB"),
+        format!("CREATE DATABASE fixture_staging_rehearsal OWNER \"{user}\""),
+    ] {
+        admin.batch_execute(&statement).unwrap();
+    }
+    let said = fixture.tow(&DEPLOY).expect(4);
+    assert!(said.err.contains("rehearse::impossible"), "{}", said.err);
+    assert_eq!(
+        databases(&kept),
+        ["fixture_staging", "fixture_staging_rehearsal"]
+    );
+    drop(admin);
     fixture.write(
         "tow.toml",
         &text.replace("steps.sql\" }", "steps.sql\", rehearse = false }"),

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, chown};
 
 use towpath::resource::kept::Kept;
 use towpath::resource::postgres::cluster::ADMIN;
+use towpath::resource::postgres::roles;
 use towpath::resource::url;
 
 use crate::databases::{MANIFEST, databases, down, installed, kept, sql};
@@ -154,6 +155,12 @@ fn migrations_are_tried_on_a_copy_beside_it_before_anything_is_touched() {
     fixture.tow(&["deploy", "-e", STAGING]).expect(0);
     whole(&fixture, STAGING, &version).unwrap();
 
+    drift(&fixture, &kept);
+    down(&fixture, STAGING);
+}
+
+/// What a look for drift says, and what it drops.
+fn drift(fixture: &Fixture, kept: &Kept) {
     // Drift is what was made by hand.
     let status = || {
         fixture
@@ -162,10 +169,33 @@ fn migrations_are_tried_on_a_copy_beside_it_before_anything_is_touched() {
             .out
     };
     assert!(!status().contains("by_hand"), "{}", status());
-    sql(&kept, "CREATE TABLE by_hand (a text)").unwrap();
+    sql(kept, "CREATE TABLE by_hand (a text)").unwrap();
     assert!(status().contains("+table public.by_hand"), "{}", status());
-    assert_eq!(databases(&kept), ["fixture_staging"]);
-    down(&fixture, STAGING);
+    assert_eq!(databases(kept), ["fixture_staging"]);
+    // Nor is another's dropped, that looks at the same time.
+    let mut admin = roles::admin(kept, "postgres", "test").unwrap();
+    let empty = "fixture_staging_empty";
+    admin
+        .batch_execute(&format!("CREATE DATABASE {empty}"))
+        .unwrap();
+    assert!(status().contains("+table public.by_hand"), "{}", status());
+    assert_eq!(databases(kept), ["fixture_staging", empty]);
+    // What a look has left that was broken off is removed by the next.
+    let left = "fixture_staging_empty_00000000";
+    let state = fixture.state(STAGING);
+    let mark = format!(
+        "an empty database that Towpath made for {STAGING} in {}",
+        state.display()
+    );
+    for statement in [
+        format!("DROP DATABASE {empty}"),
+        format!("CREATE DATABASE {left}"),
+        format!("COMMENT ON DATABASE {left} IS '{mark}'"),
+    ] {
+        admin.batch_execute(&statement).unwrap();
+    }
+    assert!(status().contains("+table public.by_hand"), "{}", status());
+    assert_eq!(databases(kept), ["fixture_staging"]);
 }
 
 /// `direct_url` is of a role that makes databases, `url` of one that may not connect to them.

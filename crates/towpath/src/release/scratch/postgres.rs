@@ -23,8 +23,11 @@ use crate::resource::url::Attributes;
 /// What the name of a copy ends with.
 const SUFFIX: &str = "_rehearsal";
 
-/// What the name of an empty database ends with.
-const EMPTY: &str = "_empty";
+/// What the name of an empty database ends with, before a number of its own: several may be looked at at once.
+const EMPTY: &str = "_empty_";
+
+/// The lock under which empty databases are made, and those that are left are removed.
+const MAKING: i64 = 0x746f_775f_656d_7074;
 
 /// Largest database that is copied for nothing but a look at its migrations, bytes.
 const LARGEST: i64 = 2 << 30;
@@ -44,6 +47,9 @@ struct Place {
     owner: String,
     /// What is copied.
     database: String,
+    /// The comment on the copy that says whose it is, and without which none is dropped; on a server of ours every
+    /// database is ours.
+    mark: Option<String>,
 }
 
 /// No longer than the server takes.
@@ -78,7 +84,16 @@ fn place_with(world: &World, name: &str, resource: &Resource, suffix: &str) -> R
         // Of a server of ours the role that everything belongs to, whoever connects.
         owner: part(if resource.is_run() { "name" } else { "user" }),
         database: part("name"),
+        mark: (!resource.is_run()).then(|| mark(world, "a copy")),
     })
+}
+
+fn mark(world: &World, what: &str) -> String {
+    let (environment, state) = (&world.environment, world.state());
+    format!(
+        "{what} that Towpath made for {environment} in {}",
+        state.display()
+    )
 }
 
 fn client(name: &str, url: &str) -> Result<Client> {
@@ -94,13 +109,35 @@ pub(in crate::release) fn stands_against(
     if resource.is_run() {
         return Ok(None);
     }
-    let mut client = client(name, &place(world, name, resource)?.maker)?;
+    let place = place(world, name, resource)?;
+    let mut client = client(name, &place.maker)?;
     let asked =
         "SELECT rolcreatedb OR rolsuper, rolname::text FROM pg_roles WHERE rolname = current_user";
     let row = client.query_one(asked, &[]);
     let row = row.map_err(|error| no_copy(name, &said(&error)))?;
     let (may, role): (bool, String) = (row.get(0), row.get(1));
-    Ok((!may).then(|| format!("the role `{role}` may not make databases there (`CREATEDB`)")))
+    if !may {
+        let why = format!("the role `{role}` may not make databases there (`CREATEDB`)");
+        return Ok(Some(why));
+    }
+    somebodys(name, &mut client, &place)
+}
+
+/// That a database with the name of the copy is there, and is somebody else's; `None` where it may be dropped.
+fn somebodys(name: &str, client: &mut Client, place: &Place) -> Result<Option<String>> {
+    let Some(mark) = &place.mark else {
+        return Ok(None);
+    };
+    let asked = "SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = $1";
+    let found = client.query_opt(asked, &[&place.name]);
+    let found = found.map_err(|error| no_copy(name, &said(&error)))?;
+    let is_other = found.is_some_and(|row| row.get::<_, String>(0) != *mark);
+    Ok(is_other.then(|| {
+        format!(
+            "the database `{}` is there, and no comment on it says that it is a copy of ours",
+            place.name
+        )
+    }))
 }
 
 /// Why none is made for a look at migrations; `None` where one is. Blocking.
@@ -136,15 +173,30 @@ impl Empty {
         name: &str,
         resource: &Resource,
     ) -> Result<Empty> {
-        let place = place_with(world, name, resource, EMPTY)?;
+        let mut place = place_with(world, name, resource, &(EMPTY.to_owned() + &number()))?;
+        let mark = mark(world, "an empty database");
+        place.mark = Some(mark.clone());
+        let mut maker = client(name, &place.maker)?;
+        let wrong = |error: postgres::Error| no_copy(name, &said(&error));
+        // Nobody takes for left what is just being made, and has no session yet.
+        maker
+            .batch_execute("SET lock_timeout = '10s'")
+            .map_err(wrong)?;
+        let lock = "SELECT pg_advisory_lock($1)";
+        maker.execute(lock, &[&MAKING]).map_err(wrong)?;
+        remove_left(&mut maker, &mark).map_err(wrong)?;
         // Before it is made: it does not stay either where it cannot be opened.
-        let database = Doomed {
-            maker: client(name, &place.maker)?,
+        let mut database = Doomed {
+            maker,
             name: place.name.clone(),
         };
         make(name, &place, resource.is_run())?;
+        let db = Connection::Postgres(client(name, &place.copy["url"])?);
+        let unlock = "SELECT pg_advisory_unlock($1)";
+        let unlocked = database.maker.execute(unlock, &[&MAKING]);
+        unlocked.map_err(wrong)?;
         Ok(Empty {
-            db: Connection::Postgres(client(name, &place.copy["url"])?),
+            db,
             _database: database,
         })
     }
@@ -154,6 +206,23 @@ impl Empty {
 struct Doomed {
     maker: Client,
     name: String,
+}
+
+/// Eight digits, by chance.
+fn number() -> String {
+    let mut bytes = [0; 4];
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    format!("{:08x}", u32::from_ne_bytes(bytes))
+}
+
+/// What an agent that was killed has left: it is ours, and nobody is connected to it.
+fn remove_left(maker: &mut Client, mark: &str) -> std::result::Result<(), postgres::Error> {
+    let left = "SELECT d.datname::text FROM pg_database d WHERE shobj_description(d.oid, 'pg_database') = $1
+        AND NOT EXISTS (SELECT 1 FROM pg_stat_activity a WHERE a.datid = d.oid)";
+    for row in maker.query(left, &[&mark])? {
+        drop_copy(maker, row.get(0))?;
+    }
+    Ok(())
 }
 
 impl Drop for Doomed {
@@ -184,6 +253,9 @@ fn dump_file(world: &World, name: &str) -> PathBuf {
 
 fn make(name: &str, place: &Place, is_ours: bool) -> Result<()> {
     let mut maker = client(name, &place.maker)?;
+    if let Some(why) = somebodys(name, &mut maker, place)? {
+        return Err(no_copy(name, &why));
+    }
     drop_copy(&mut maker, &place.name).map_err(|error| no_copy(name, &said(&error)))?;
     let database = quoted(&place.name);
     let mut statements = vec![match is_ours {
@@ -193,6 +265,10 @@ fn make(name: &str, place: &Place, is_ours: bool) -> Result<()> {
         ),
         false => format!("CREATE DATABASE {database} TEMPLATE template0"),
     }];
+    statements.extend(place.mark.as_ref().map(|mark| {
+        let mark = mark.replace('\'', "''");
+        format!("COMMENT ON DATABASE {database} IS '{mark}'")
+    }));
     statements.push(format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC"));
     for statement in statements {
         let done = maker.batch_execute(&statement);
@@ -330,6 +406,9 @@ pub(super) async fn remove(world: &World, names: &[(String, Resource)]) -> Resul
             let Ok(mut maker) = client(name, &place.maker) else {
                 return Ok(());
             };
+            if somebodys(name, &mut maker, &place)?.is_some() {
+                return Ok(());
+            }
             drop_copy(&mut maker, &place.name).map_err(|error| {
                 let text = format!(
                     "the copy of `{name}` could not be removed: {}",
