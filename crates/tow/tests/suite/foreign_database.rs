@@ -103,6 +103,15 @@ fn postgresql_is_copied_beside_itself() {
     }
 }
 
+/// What is noted of a database beside it: who may do what, and its settings.
+fn beside_it(fixture: &Fixture) -> Vec<String> {
+    let query = "SELECT concat_ws(' ', a.privilege_type, a.grantee::regrole) FROM pg_database d
+        CROSS JOIN aclexplode(d.datacl) a WHERE d.datname = current_database()
+        UNION ALL SELECT concat_ws(' ', setrole::regrole, setconfig) FROM pg_db_role_setting s
+        JOIN pg_database d ON d.oid = s.setdatabase AND d.datname = current_database() ORDER BY 1";
+    rows(fixture, query)
+}
+
 #[test]
 fn a_backup_of_postgresql_is_put_back_after_a_rewrite_that_fails() {
     if !installed(false) {
@@ -119,12 +128,24 @@ fn a_backup_of_postgresql_is_put_back_after_a_rewrite_that_fails() {
         "ALTER TABLE notes RENAME COLUMN body TO text; CREATE TABLE more (x int);",
     );
     fixture.write("query.sql", "SELECT nothing FROM notes;");
+    let mut admin = roles::admin(&kept(&fixture, STAGING), "postgres", "test").unwrap();
+    for statement in [
+        "ALTER DATABASE fixture_staging SET search_path TO public, \"An other\"",
+        "ALTER ROLE fixture_staging IN DATABASE fixture_staging SET app.says TO 'it''s'",
+        "CREATE ROLE looker",
+        "GRANT CONNECT ON DATABASE fixture_staging TO looker",
+    ] {
+        admin.batch_execute(statement).unwrap();
+    }
+    drop(admin);
+    let before = beside_it(&fixture);
     for place in ["before", "after", "written"] {
         fixture.commit();
         let place = format!("undo:migrator:db:{place}");
         die_with(None, &fixture, STAGING, &DEPLOY, &place, 5).unwrap();
         assert_eq!(its_columns(&fixture), ["body", "id"], "{place}");
         assert_eq!(rows(&fixture, "SELECT body FROM notes"), ["old"]);
+        assert_eq!(beside_it(&fixture), before, "{place}");
         assert_eq!(databases(&kept(&fixture, STAGING)), ["fixture_staging"]);
         whole(&fixture, STAGING, "v2").unwrap();
     }

@@ -359,12 +359,57 @@ fn rename(maker: &mut Client, place: &Place) -> std::result::Result<(), postgres
     let left = quoted(&beside(&place.database, LEFT));
     let there = "SELECT 1 FROM pg_database WHERE datname = $1";
     if maker.query_opt(there, &[&place.database])?.is_some() {
+        // While both are there: should this be broken off, nothing knows them but the one that goes.
+        carry(maker, &place.database, &place.name)?;
         drop_copy(maker, &beside(&place.database, LEFT))?;
         maker.batch_execute(&format!("ALTER DATABASE {live} ALLOW_CONNECTIONS false"))?;
         move_away(maker, &place.database, &left)?;
     }
     maker.batch_execute(&format!("ALTER DATABASE {copy} RENAME TO {live}"))?;
     drop_copy(maker, &beside(&place.database, LEFT))
+}
+
+/// Settings that are lists of names: as one text they would be one name.
+const LISTS: [&str; 4] = [
+    "search_path",
+    "temp_tablespaces",
+    "local_preload_libraries",
+    "session_preload_libraries",
+];
+
+/// What no dump has: the grants on a database as such, and its settings, of each role.
+fn carry(maker: &mut Client, from: &str, to: &str) -> std::result::Result<(), postgres::Error> {
+    let to = quoted(to);
+    let grants = "SELECT a.privilege_type, a.is_grantable, r.rolname::text FROM pg_database d
+        CROSS JOIN aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a LEFT JOIN pg_roles r ON r.oid = a.grantee
+        WHERE d.datname = $1 AND (a.grantee = 0 OR r.oid IS NOT NULL)";
+    for row in maker.query(grants, &[&from])? {
+        let (right, may_grant): (String, bool) = (row.get(0), row.get(1));
+        let whom = row.get::<_, Option<String>>(2);
+        let whom = whom.map_or("PUBLIC".to_owned(), |role| quoted(&role));
+        let option = if may_grant { " WITH GRANT OPTION" } else { "" };
+        maker.batch_execute(&format!("GRANT {right} ON DATABASE {to} TO {whom}{option}"))?;
+    }
+    let settings = "SELECT split_part(one, '=', 1), substr(one, strpos(one, '=') + 1), r.rolname::text
+        FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) one LEFT JOIN pg_roles r ON r.oid = s.setrole
+        WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = $1)";
+    for row in maker.query(settings, &[&from])? {
+        let (name, value): (String, String) = (row.get(0), row.get(1));
+        let whose = match row.get::<_, Option<String>>(2) {
+            Some(role) => format!("ROLE {} IN DATABASE {to}", quoted(&role)),
+            None => format!("DATABASE {to}"),
+        };
+        let value = match LISTS.contains(&name.as_str()) {
+            true => {
+                let set = "SELECT set_config($1, $2, false)";
+                maker.execute(set, &[&name, &value])?;
+                "FROM CURRENT".to_owned()
+            }
+            false => format!("TO '{}'", value.replace('\'', "''")),
+        };
+        maker.batch_execute(&format!("ALTER {whose} SET {} {value}", quoted(&name)))?;
+    }
+    maker.batch_execute("RESET ALL")
 }
 
 fn move_away(
