@@ -232,7 +232,7 @@ fn an_empty_database_that_cannot_be_opened_does_not_stay() {
     let text = fs::read_to_string(fixture.repo().join("tow.toml")).unwrap();
     fixture.write("tow.toml", &text.replace("\"postgres\"", &elsewhere));
     let said = fixture.tow(&["migrate", "status"]).expect(0);
-    let why = "permission denied for database \"fixture_local_empty\"";
+    let why = "permission denied for database \"fixture_local_empty_";
     assert!(said.out.contains(why), "{said:?}");
     assert_eq!(databases(&kept), ["fixture_local"]);
     down(&fixture, "local");
