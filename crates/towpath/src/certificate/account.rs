@@ -1,8 +1,6 @@
 //! The account with an issuer: made at the first order, kept for its owner's eyes.
 
-use std::fs::{self, File};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use instant_acme::{Account, AccountCredentials, NewAccount};
@@ -11,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use super::http::Http;
 use crate::config::Acme;
-use crate::state::sync_dir;
+use crate::state::Beside;
 
 /// What is kept.
 #[derive(Serialize, Deserialize)]
@@ -59,15 +57,5 @@ fn kept(dir: &Path) -> Option<Kept> {
 
 /// Written whole, and never for anybody else to read.
 fn write(path: &Path, text: &[u8]) -> std::io::Result<()> {
-    let beside = path.with_extension("new");
-    let _ = fs::remove_file(&beside);
-    let mut new = File::options()
-        .create_new(true)
-        .write(true)
-        .mode(0o600)
-        .open(&beside)?;
-    new.write_all(text)?;
-    new.sync_all()?;
-    fs::rename(&beside, path)?;
-    sync_dir(path.parent().unwrap_or(Path::new(".")))
+    Beside::of(path, Some(0o600))?.write(text)
 }

@@ -2,16 +2,13 @@
 //! readable for the agent alone; the only place that the passwords are in, beside the environments of who needs them.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
 
 use crate::id::hex;
-use crate::state::sync_dir;
+use crate::state::Beside;
 
 /// A password. What is shown of it is that there is one.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,22 +166,7 @@ pub fn write(state: &Path, name: &str, kept: &Kept) -> std::io::Result<()> {
 /// # Errors
 /// From the file system; the old content stands then.
 pub fn write_private(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
-    let beside = path.with_extension("new");
-    match std::fs::remove_file(&beside) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file: File = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&beside)?;
-    // Whatever mask the agent was started under.
-    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)?;
-    sync_dir(path.parent().unwrap_or(Path::new(".")))
+    Beside::of(path, Some(mode))?.write(bytes)
 }
 
 #[cfg(test)]

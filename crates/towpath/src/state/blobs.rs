@@ -11,6 +11,7 @@ use sha2::Digest as _;
 use super::Error;
 use super::partial::{Partial, Receivers};
 use super::room::Limit;
+use super::whole::sync_dir;
 use crate::clock::Clock;
 use crate::id::Digest;
 
@@ -243,27 +244,6 @@ impl Drop for Incoming {
             let _ = std::fs::remove_file(path);
         }
     }
-}
-
-/// Writes a file whole: beside, synced, renamed, and its folder synced.
-///
-/// # Errors
-/// From the file system; the old content stands then.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file = File::create(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)?;
-    sync_dir(path.parent().unwrap_or(Path::new(".")))
-}
-
-/// Makes renames in a folder durable.
-///
-/// # Errors
-/// From the file system.
-pub fn sync_dir(dir: &Path) -> std::io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 /// The files that are named by a digest.

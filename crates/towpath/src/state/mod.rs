@@ -12,6 +12,7 @@ mod partial;
 mod reader;
 mod releases;
 mod room;
+mod whole;
 
 use std::fmt;
 use std::fs::File;
@@ -23,12 +24,13 @@ use rusqlite::Connection;
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::watch;
 
-pub use blobs::{Blobs, Incoming, sync_dir, write_whole};
+pub use blobs::{Blobs, Incoming};
 pub use journal::{Entry, Kind, Row};
 pub use partial::Partial;
 pub use reader::results;
 pub use releases::StoredRelease;
 pub use room::{Limit, room, weight};
+pub use whole::{Beside, sync_dir, write_whole};
 
 use crate::clock::{Clock, utc};
 

@@ -11,8 +11,8 @@ use std::path::Path;
 
 use sha2::Digest as _;
 
-use super::blobs::sync_dir;
 use super::room::{Limit, room, weight};
+use super::whole::sync_dir;
 use super::{Blobs, Error};
 use crate::id::Digest;
 
