@@ -10,7 +10,9 @@ use towpath::secret::{File, Identity};
 
 use crate::fixture::{Fixture, STAGING};
 use crate::machine::{Reaped, until};
-use crate::rotation::{Client, Ended, Line, Load, agent_of_rehearsal, deploy, get, killed, rotate};
+use crate::rotation::{
+    Client, Ended, Held, Line, Load, agent_of_rehearsal, deploy, get, killed, rotate,
+};
 
 const MANIFEST: &str = r#"
 app = "fixture"
@@ -410,6 +412,55 @@ fn it_goes_back_from_every_stage() {
         assert_eq!(status_of(&listen, "/me", &bearer(&new)), 401, "{place}");
     }
     fixture.down(STAGING);
+}
+
+#[test]
+fn what_is_set_between_two_stages_of_a_rotation_stays() {
+    let fixture = fixture();
+    deploy(&fixture);
+    let words = ["secrets", "rotate", "JWT_SECRET", "-e", STAGING, "--wait"];
+    let held = Held::start(&fixture, &words, "", "rotate:overlapping:after");
+    fixture
+        .tow_with(
+            &["secrets", "set", "API_KEY", "-e", STAGING],
+            "set-meanwhile",
+        )
+        .expect(0);
+    let said = held.go_on(&fixture).expect(0);
+    assert!(said.out.contains("it is revoked"), "{}", said.out);
+    assert_eq!(value(&fixture, "API_KEY"), "set-meanwhile");
+    assert_ne!(value(&fixture, "JWT_SECRET"), OLD_SECRET);
+    assert_eq!(stage(&fixture, "JWT_SECRET"), None);
+    fixture.down(STAGING);
+}
+
+#[test]
+fn two_who_set_at_once_lose_nothing() {
+    let fixture = fixture();
+    let set = |name| ["secrets", "set", name, "-e", STAGING];
+    // While one is asked for the value, there is time for another.
+    let held = Held::start(&fixture, &set("API_KEY"), "asked-for", "secrets:ask:before");
+    fixture
+        .tow_with(&set("OTHER"), "set-by-the-first")
+        .expect(0);
+    held.go_on(&fixture).expect(0);
+    assert_eq!(value(&fixture, "API_KEY"), "asked-for");
+    assert_eq!(value(&fixture, "OTHER"), "set-by-the-first");
+    // Later there is none, and nothing is written.
+    let held = Held::start(&fixture, &set("API_KEY"), "too-late", "secrets:set:before");
+    fixture
+        .tow_with(&set("OTHER"), "set-by-the-second")
+        .expect(0);
+    let said = held.go_on(&fixture).expect(4);
+    assert!(said.err.contains("secret::changed"), "{}", said.err);
+    assert_eq!(value(&fixture, "API_KEY"), "asked-for");
+    assert_eq!(value(&fixture, "OTHER"), "set-by-the-second");
+    fixture.tow_with(&set("API_KEY"), "said-again").expect(0);
+    assert_eq!(value(&fixture, "API_KEY"), "said-again");
+    assert!(!fixture.repo().join("tow.secrets.toml.new").exists());
+    fixture
+        .tow(&["secrets", "audit", "-e", STAGING, "--verify"])
+        .expect(0);
 }
 
 #[test]

@@ -7,13 +7,14 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::fixture::{Fixture, STAGING, Said, tow};
+use crate::fixture::{Fixture, Running, STAGING, Said, tow};
 use crate::machine::{self, Reaped, until};
 
 /// What is committed, whatever the file of secrets was changed to since; where the gateway listens.
@@ -253,4 +254,36 @@ pub fn killed(fixture: &Fixture, name: &str, more: &[&str], place: &str) {
     let mut command = fixture.command(&tow(), &words);
     let status = command.env("TOWPATH_KILL", place).output().unwrap().status;
     assert_eq!(status.signal(), Some(9), "{place}: {status}");
+}
+
+/// A command that is held at a place until the test has done what it wants to do there.
+pub struct Held {
+    running: Running,
+    hold: PathBuf,
+}
+
+impl Held {
+    /// Starts it with this on its standard input, and returns when it is held there.
+    pub fn start(fixture: &Fixture, words: &[&str], input: &str, place: &str) -> Held {
+        let hold = fixture.dir.join("held-command/hold");
+        fs::create_dir_all(hold.parent().unwrap()).unwrap();
+        fs::write(&hold, place).unwrap();
+        let mut command = fixture.command(&tow(), words);
+        command.env("TOWPATH_HOLD", &hold).stdin(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let typed = child.stdin.take().unwrap().write_all(input.as_bytes());
+        typed.unwrap();
+        until(&format!("it comes to {place}"), || {
+            let text = fs::read_to_string(hold.with_file_name("held")).ok()?;
+            (text == place).then_some(())
+        });
+        let running = Running(child);
+        Held { running, hold }
+    }
+
+    /// Lets it go on to its end.
+    pub fn go_on(self, fixture: &Fixture) -> Said {
+        fs::remove_file(&self.hold).unwrap();
+        fixture.end(self.running)
+    }
 }

@@ -11,6 +11,7 @@
 //! decrypts what a service asks for when it starts an instance, hands it to the shim through a pipe, and forgets it.
 //! Every access is a row of a chain ([`audit`]). A value is replaced while the one before is still good ([`rotation`]).
 pub mod audit;
+mod claim;
 pub mod file;
 pub mod identity;
 pub mod keep;
@@ -24,6 +25,7 @@ use std::fmt;
 use age::secrecy::zeroize::Zeroize;
 
 pub use audit::{Audit, Event, Head};
+pub use claim::Claim;
 pub use file::{File, Person, Row, Signed};
 pub use identity::{Contact, Identity};
 pub use pin::Pin;
@@ -116,6 +118,8 @@ pub enum Error {
     Missing(Vec<String>),
     /// The chain of the audit is broken.
     Chain(String),
+    /// The file is not the one that was read, or written, last.
+    Changed,
 }
 
 impl fmt::Display for Error {
@@ -137,6 +141,7 @@ impl fmt::Display for Error {
                 )
             }
             Error::Value(why) => write!(f, "the value {why}"),
+            Error::Changed => write!(f, "{FILE} was changed meanwhile; nothing was written"),
             Error::Missing(keys) => write!(f, "missing: {}", keys.join(", ")),
         }
     }

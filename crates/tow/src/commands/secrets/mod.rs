@@ -17,6 +17,7 @@ use towpath::agent::{Client, ClientError};
 use towpath::config::{self, Generate};
 use towpath::diagnostic::Diagnostic;
 use towpath::manifest::Manifest;
+use towpath::release::failpoint::{Point, reach};
 use towpath::secret::{self, File, Stage, Value};
 
 use super::Ending;
@@ -77,6 +78,11 @@ pub fn failed(error: &secret::Error) -> Trouble {
             "secret::project",
             "if `app` has a new name in tow.toml, `tow secrets rename` gives it to them",
         ),
+        secret::Error::Changed => (
+            4,
+            "secret::changed",
+            "say the same again: it begins with what is there now",
+        ),
         secret::Error::Tampered(_) => (
             4,
             "secret::tampered",
@@ -124,10 +130,15 @@ async fn set(cli: &Cli, arguments: &Set) -> Ending {
     }
     let (place, mut store) = begun(cli, environment)?;
     store.is_still(name)?;
+    reach("secrets", "ask", Point::Before);
     let value = read_value(name, &place)?;
     not_weak(&place, name, &value)?;
+    // Whoever was asked may have taken long.
+    store.begin_again()?;
+    store.is_still(name)?;
     let agent = enrol(&place, &mut store).await?;
     let version = store.set(name, &value)?;
+    reach("secrets", "set", Point::Before);
     store.save("set", &[format!("{name} {version}")])?;
     out::say(format!(
         "{name} of {environment} is version {version}, for {}",

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use towpath::agent::api::Trouble;
-use towpath::secret::{self, File};
+use towpath::secret::{self, Claim, File};
 
 use super::super::Ending;
 use super::store::Store;
@@ -26,15 +26,13 @@ pub fn rename(cli: &Cli) -> Ending {
     };
     let old = file.project.clone();
     let mut stores = stores(&app, &file)?;
+    let claim = Claim::of(&app.root, Some(&file)).map_err(|error| failed(&error))?;
     let Some(first) = stores.first() else {
-        return written(
-            &app,
-            &File {
-                project: app.name.clone(),
-                ..file
-            },
-            &old,
-        );
+        let renamed = File {
+            project: app.name.clone(),
+            ..file
+        };
+        return written(&app, claim, &renamed, &old);
     };
     let renamed = file.renamed(&app.name, &first.identity);
     let renamed = renamed.map_err(|error| not_read(&error, &old))?;
@@ -42,7 +40,7 @@ pub fn rename(cli: &Cli) -> Ending {
         store.file = renamed.clone();
         store.record("rename", &[format!("{old} {}", app.name)])?;
     }
-    let ended = written(&app, &renamed, &old)?;
+    let ended = written(&app, claim, &renamed, &old)?;
     for store in &stores {
         store.remember()?;
     }
@@ -74,8 +72,8 @@ fn place(app: &App, environment: &str) -> Place {
     }
 }
 
-fn written(app: &App, file: &File, old: &str) -> Ending {
-    file.write(&app.root).map_err(|error| failed(&error))?;
+fn written(app: &App, claim: Claim, file: &File, old: &str) -> Ending {
+    claim.write(file).map_err(|error| failed(&error))?;
     out::say(format!(
         "the secrets of `{old}` are those of `{}`",
         app.name

@@ -124,6 +124,11 @@ impl Rotating<'_> {
             self.may_begin(&status).await?;
         }
         let value = self.new_value()?;
+        // Whoever was asked for it may have taken long.
+        self.store.begin_again()?;
+        if self.under_way()?.is_some() {
+            return Err(self.has_begun());
+        }
         let agent = enrol(&self.place, &mut self.store).await?;
         let (environment, name) = (self.environment().to_owned(), self.name().to_owned());
         if !serves {
@@ -250,20 +255,25 @@ impl Rotating<'_> {
         Ok(is_used)
     }
 
-    /// From where it stands to its end, or until the overlap is to be waited for.
+    /// From where it stands to its end, or until the overlap is to be waited for. Where it stands is read again each
+    /// time: a run and an overlap take long enough for somebody to set another secret, or to take this one further.
     async fn go_on(&mut self) -> Ending {
         let mut restarted = None;
-        while let Some((version, rotation)) = self.state() {
-            let name = self.name().to_owned();
+        let name = self.name().to_owned();
+        loop {
             let holders = self.holders().await?;
+            self.store.begin_again()?;
+            let Some((version, rotation)) = self.state() else {
+                return Ok(0);
+            };
             let given = holders.iter().map(|holder| &holder.given);
             let now = times::now_ms() / 1000;
             match rotation.next(&name, version, given, now) {
                 Move::Restart => {
                     let is_behind = |one: &&Holder| rotation.is_behind(&name, version, &one.given);
                     let behind: Vec<_> = holders.iter().filter(is_behind).collect();
-                    let once = restarted != Some(rotation.stage);
-                    restarted = Some(rotation.stage);
+                    let once = restarted != Some((version, rotation.stage));
+                    restarted = Some((version, rotation.stage));
                     let code = self.replace(&behind, once).await?;
                     if code != 0 {
                         return Ok(self.stopped(code));
@@ -301,7 +311,6 @@ impl Rotating<'_> {
                 }
             }
         }
-        Ok(0)
     }
 
     fn overlaps(&self, old: u32, left: i64) -> u8 {

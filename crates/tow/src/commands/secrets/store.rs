@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use towpath::agent::api::Trouble;
 use towpath::clock::Clock;
 use towpath::secret::file::AGENT;
-use towpath::secret::{Audit, Contact, Event, File, Identity, Pin, Value};
+use towpath::secret::{Audit, Claim, Contact, Event, File, Identity, Pin, Value};
 
 use super::super::deploy::actor;
 use super::{failed, file, trouble};
@@ -16,6 +16,8 @@ use crate::place::Place;
 pub struct Store {
     place: Place,
     pub file: File,
+    /// What was read from the disk, or written there, last; `None` where there was no file.
+    before: Option<File>,
     pub identity: Identity,
 }
 
@@ -66,17 +68,31 @@ fn no_identity(path: &std::path::Path) -> Trouble {
 
 impl Store {
     pub fn open(place: &Place) -> Result<Store, Trouble> {
-        let file = file(&place.app)?.unwrap_or_else(|| File::new(&place.app.name));
-        Store::with(place, file)
+        let before = file(&place.app)?;
+        Ok(Store {
+            place: place.clone(),
+            file: or_new(before.as_ref(), place),
+            before,
+            identity: own_identity()?,
+        })
     }
 
     /// The same, with a file that is already read.
     pub fn with(place: &Place, file: File) -> Result<Store, Trouble> {
         Ok(Store {
             place: place.clone(),
+            before: Some(file.clone()),
             file,
             identity: own_identity()?,
         })
+    }
+
+    /// Begins anew with what is there now: somebody may have changed it while something was waited for. What was
+    /// changed here and not saved is gone.
+    pub fn begin_again(&mut self) -> Result<(), Trouble> {
+        self.before = file(&self.place.app)?;
+        self.file = or_new(self.before.as_ref(), &self.place);
+        self.begin()
     }
 
     fn environment(&self) -> &str {
@@ -233,14 +249,15 @@ impl Store {
         sealed.map_err(|error| failed(&error))
     }
 
-    /// Signs, writes and remembers what is there now.
+    /// Signs, writes and remembers what is there now; refused where somebody else has changed the file meanwhile.
     pub fn save(&mut self, action: &str, keys: &[String]) -> Result<(), Trouble> {
+        let claim = Claim::of(&self.place.app.root, self.before.as_ref());
+        let claim = claim.map_err(|error| failed(&error))?;
         let signed = self.file.sign(&self.place.environment, &self.identity);
         signed.map_err(|error| failed(&error))?;
         self.record(action, keys)?;
-        self.file
-            .write(&self.place.app.root)
-            .map_err(|error| failed(&error))?;
+        claim.write(&self.file).map_err(|error| failed(&error))?;
+        self.before = Some(self.file.clone());
         self.remember()
     }
 
@@ -281,6 +298,10 @@ impl Store {
     pub fn seen_head(&self, whose: &str) -> PathBuf {
         self.seen(&format!("{whose}-head"))
     }
+}
+
+fn or_new(file: Option<&File>, place: &Place) -> File {
+    file.cloned().unwrap_or_else(|| File::new(&place.app.name))
 }
 
 /// What whoever works here is called, as far as it can be a name.
