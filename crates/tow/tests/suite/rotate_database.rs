@@ -215,6 +215,34 @@ fn it_goes_on_and_back_wherever_it_was_killed() {
 }
 
 #[test]
+fn a_user_that_is_shut_out_already_is_let_in_again() {
+    let Some(fixture) = fixture() else { return };
+    deploy(&fixture);
+    let before = kept(&fixture, STAGING);
+    let mut doomed = Reaped(fixture.doomed_agent(STAGING, "login:shut-out:after"));
+    let _ = rotate(&fixture, NAME, &[]);
+    assert_eq!(doomed.0.wait().unwrap().signal(), Some(9));
+    let between = kept(&fixture, STAGING);
+    assert!(between.previous.is_some() && !opens(&before));
+    // At once, before a run provides anything.
+    killed(&fixture, NAME, &["--undo"], "rotate:undo:after");
+    assert!(opens(&before));
+    rotate(&fixture, NAME, &["--undo"]).expect(0);
+    let now = kept(&fixture, STAGING);
+    assert_eq!(
+        (now.user(), &now.password),
+        (before.user(), &before.password)
+    );
+    assert!(opens(&now) && !opens(&between));
+    // Whoever has shut it out, it is provided with the next deployment.
+    postgres::roles::shut_out(&now, now.user()).unwrap();
+    assert!(!opens(&now));
+    fixture.tow(&["deploy", "-e", STAGING, "--again"]).expect(0);
+    assert!(opens(&now));
+    down(&fixture, STAGING);
+}
+
+#[test]
 fn a_url_that_is_a_secret_is_opened_by_the_agent() {
     let Some(fixture) = fixture() else { return };
     deploy(&fixture);

@@ -11,6 +11,7 @@ use super::{Result, kept};
 use crate::diagnostic::Diagnostic;
 use crate::id::InstanceId;
 use crate::release::World;
+use crate::release::failpoint::{Point, reach};
 use crate::resource::kept::{self as store, Engine, Kept, Login, Password};
 use crate::resource::postgres::{roles, said};
 
@@ -153,7 +154,10 @@ fn begin(world: &World, name: &str, kept: Kept) -> Result<()> {
     write(world, name, &next)
 }
 
+/// The user before may be shut out already, where its end was cut off before it was written down.
 fn turn_round(world: &World, name: &str, kept: Kept, old: Login) -> Result<()> {
+    let let_in = roles::let_in_again(&kept, &old.user, &old.password);
+    let_in.map_err(|error| failed(name, &error))?;
     let gone = Login {
         user: kept.user().to_owned(),
         password: kept.password.clone(),
@@ -193,6 +197,7 @@ fn unused(world: &World, name: &str, running: &[InstanceId]) -> Result<()> {
 fn end(world: &World, name: &str, kept: Kept, old: &Login) -> Result<()> {
     let shut = roles::shut_out(&kept, &old.user);
     shut.map_err(|error| failed(name, &error))?;
+    reach("login", "shut-out", Point::After);
     let left = roles::sessions(&kept, &old.user).map_err(|error| failed(name, &error))?;
     if left > 0 {
         let text = format!(

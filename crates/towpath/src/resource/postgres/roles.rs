@@ -62,7 +62,7 @@ fn make_user(
         false => "CREATE",
     };
     let (owner, user) = (quoted(&kept.name), quoted(user));
-    let verifier = postgres_protocol::password::scram_sha_256(password.reveal().as_bytes());
+    let verifier = verifier(password);
     admin.batch_execute(&format!(
         "{what} ROLE {user} LOGIN {LIMITS} PASSWORD '{verifier}'; \
          GRANT {owner} TO {user}; \
@@ -80,6 +80,25 @@ pub fn let_in(kept: &Kept, user: &str, password: &Password) -> Result<bool, post
     let mut own = connect(kept, user, password, &kept.name, "rotate")?;
     let acts_as: String = own.query_one("SELECT current_user::text", &[])?.get(0);
     Ok(acts_as == kept.name)
+}
+
+/// What the server keeps of a password. A statement that fails is logged: it holds this, and not the password.
+fn verifier(password: &Password) -> String {
+    postgres_protocol::password::scram_sha_256(password.reveal().as_bytes())
+}
+
+fn open_again(admin: &mut Client, user: &str, password: &Password) -> Result<(), postgres::Error> {
+    let (user, verifier) = (quoted(user), verifier(password));
+    admin.batch_execute(&format!("ALTER ROLE {user} LOGIN PASSWORD '{verifier}'"))
+}
+
+/// Lets a user in that may have been shut out since. As often as one likes.
+///
+/// # Errors
+/// From the server; whoever could connect before still can.
+pub fn let_in_again(kept: &Kept, user: &str, password: &Password) -> Result<(), postgres::Error> {
+    let mut admin = admin(kept, "postgres", "rotate")?;
+    open_again(&mut admin, user, password)
 }
 
 /// Lets a user in no more; its password is gone.
@@ -123,9 +142,8 @@ pub fn provide(kept: &Kept) -> Result<(), postgres::Error> {
     let mut admin = admin(kept, "postgres", "provide")?;
     let name = quoted(&kept.name);
     let role = admin.query_opt("SELECT 1 FROM pg_roles WHERE rolname = $1", &[&kept.name])?;
-    // A statement that fails is logged: it holds what the server keeps of a password, and not the password.
-    let verifier = postgres_protocol::password::scram_sha_256(kept.password.reveal().as_bytes());
     if role.is_none() {
+        let verifier = verifier(&kept.password);
         admin.batch_execute(&format!(
             "CREATE ROLE {name} LOGIN {LIMITS} PASSWORD '{verifier}'"
         ))?;
@@ -144,17 +162,24 @@ pub fn provide(kept: &Kept) -> Result<(), postgres::Error> {
     }
     admin.batch_execute(&format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC"))?;
     let tried = own(kept, "provide");
-    let refused = |error: &postgres::Error| error.code() == Some(&SqlState::INVALID_PASSWORD);
     let mut own = match tried {
-        // The file of passwords was written anew.
-        Err(error) if refused(&error) => {
-            let user = quoted(kept.user());
-            admin.batch_execute(&format!("ALTER ROLE {user} PASSWORD '{verifier}'"))?;
+        // The file of passwords was written anew, or somebody has shut the user out.
+        Err(error) if is_refused(&error) => {
+            open_again(&mut admin, kept.user(), &kept.password)?;
             own(kept, "provide")?
         }
         tried => tried?,
     };
     own.query_one("SELECT 1", &[]).map(drop)
+}
+
+/// Whether the server knows another password, or none, or does not let that user in.
+fn is_refused(error: &postgres::Error) -> bool {
+    let refusals = [
+        SqlState::INVALID_PASSWORD,
+        SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+    ];
+    error.code().is_some_and(|code| refusals.contains(code))
 }
 
 /// Whether the server is only on its way up, or down.
