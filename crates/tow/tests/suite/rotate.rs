@@ -464,6 +464,26 @@ fn two_who_set_at_once_lose_nothing() {
 }
 
 #[test]
+fn however_often_it_is_told_to_it_goes_back_once() {
+    let fixture = fixture();
+    let listen = deploy(&fixture);
+    let old = sign_in(&listen);
+    killed(&fixture, "JWT_SECRET", &[], "rotate:overlapping:before");
+    let new = sign_in(&listen);
+    killed(&fixture, "JWT_SECRET", &["--undo"], "rotate:undo:after");
+    for _ in 0..2 {
+        let said = rotate(&fixture, "JWT_SECRET", &["--undo"]).expect(0);
+        assert!(said.err.contains("goes back"), "{}", said.err);
+        assert_eq!(value(&fixture, "JWT_SECRET"), OLD_SECRET);
+    }
+    rotate(&fixture, "JWT_SECRET", &["--undo", "--wait"]).expect(0);
+    assert_eq!(value(&fixture, "JWT_SECRET"), OLD_SECRET);
+    assert_eq!(status_of(&listen, "/me", &bearer(&old)), 200);
+    assert_eq!(status_of(&listen, "/me", &bearer(&new)), 401);
+    fixture.down(STAGING);
+}
+
+#[test]
 fn what_stands_against_a_rotation_is_said_before_anything_is_touched() {
     let manifest = MANIFEST.replace(
         "API_KEY = { overlap = \"1s\",",

@@ -202,8 +202,17 @@ fn it_goes_on_and_back_wherever_it_was_killed() {
         assert!(opens(&now) && !opens(&between), "{place}");
     }
     rotate(&fixture, NAME, &["--undo"]).expect(3);
+    // Told twice to go back it does so once.
+    let before = kept(&fixture, STAGING);
+    killed(&fixture, NAME, &[], "rotate:begin:after");
+    killed(&fixture, NAME, &["--undo"], "rotate:undo:after");
+    let said = rotate(&fixture, NAME, &["--undo"]).expect(0);
+    assert!(said.err.contains("goes back"), "{}", said.err);
+    let now = kept(&fixture, STAGING);
+    assert_eq!((now.user(), now.back), (before.user(), false));
+    assert!(now.previous.is_none() && opens(&now) && opens(&before));
     let ended = load.stop();
-    println!("9 kills: {ended}");
+    println!("11 kills: {ended}");
     assert_eq!(ended.bad(), 0, "{ended}");
     // A warm version knows the old password only.
     fixture.commit();

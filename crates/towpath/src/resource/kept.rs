@@ -77,6 +77,9 @@ pub struct Kept {
     /// Who connected before, until that is revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Login>,
+    /// Whether the rotation under way goes back: who connects now had connected before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub back: bool,
     /// When the password was made, Unix time in seconds; 0 where that is not known.
     #[serde(default)]
     pub set: i64,

@@ -29,6 +29,9 @@ pub struct Rotation {
     pub stage: Stage,
     /// Whether services are given the old value too.
     pub overlaps: bool,
+    /// Whether it goes back: what comes in was there before.
+    #[serde(default)]
+    pub back: bool,
     /// Until when the old value stays good, Unix time in seconds; 0 while it is not known.
     pub until: i64,
     /// Version of the old value.
@@ -161,7 +164,7 @@ impl File {
     /// (`is_used` says so), nothing is left of it at once. To be signed.
     ///
     /// # Errors
-    /// When it is not being rotated, and as [`File::set`].
+    /// When it is not being rotated, or goes back already, and as [`File::set`].
     pub fn turn_round(
         &mut self,
         environment: &str,
@@ -174,7 +177,14 @@ impl File {
         let Some((row, rotation)) = rotation else {
             return Err(Error::Form(format!("`{key}` is not being rotated")));
         };
-        let back = is_used.then(|| Rotation::of(row, rotation.overlaps));
+        // Turned round twice it would go forward, and what came in last would be all that is left.
+        if rotation.back {
+            return Err(Error::Form(format!("`{key}` goes back already")));
+        }
+        let back = is_used.then(|| Rotation {
+            back: true,
+            ..Rotation::of(row, rotation.overlaps)
+        });
         let set = rotation.set;
         let value = self.open_previous(environment, key, identity)?;
         let value = value.ok_or_else(|| Error::Missing(vec![key.to_owned()]))?;
@@ -229,19 +239,21 @@ impl File {
 }
 
 impl Rotation {
-    /// As it stands in the file; what is signed.
+    /// As it stands in the file; what is signed. The way forward is not named: files of before have no such word.
     pub(super) fn text(&self) -> String {
         let Rotation {
             stage,
             overlaps,
+            back,
             until,
             version,
             set,
             value,
         } = self;
         let stage = stage.name();
+        let back = if *back { " back = true," } else { "" };
         format!(
-            "{{ stage = {stage:?}, overlaps = {overlaps}, until = {until}, version = {version}, set = {set}, value = {value:?} }}"
+            "{{ stage = {stage:?}, overlaps = {overlaps},{back} until = {until}, version = {version}, set = {set}, value = {value:?} }}"
         )
     }
 
@@ -250,6 +262,7 @@ impl Rotation {
         Rotation {
             stage: Stage::Minted,
             overlaps,
+            back: false,
             until: 0,
             version: row.version,
             set: row.set,
@@ -266,6 +279,7 @@ mod tests {
         Rotation {
             stage,
             overlaps,
+            back: false,
             until: 100,
             version: 1,
             set: 0,
@@ -278,6 +292,42 @@ mod tests {
         pairs
             .map(|(key, found)| ((*key).to_owned(), *found))
             .collect()
+    }
+
+    fn identity() -> (Identity, std::path::PathBuf) {
+        let path = std::env::temp_dir().join(format!("tow-rotation-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        (Identity::open(&path).unwrap(), path)
+    }
+
+    #[test]
+    fn what_goes_back_is_not_turned_round_again() {
+        let (identity, path) = identity();
+        let value = |text: &str| Value::new(text.into()).unwrap();
+        let mut file = File::new("shop");
+        file.admit("me", &identity.contact(), "staging").unwrap();
+        file.set("staging", "KEY", &value("old"), 1, &identity)
+            .unwrap();
+        file.rotate("staging", "KEY", &value("new"), true, 2, &identity)
+            .unwrap();
+        // As files of before have it, it goes forward.
+        let row = file.row("staging", "KEY").unwrap();
+        let text = row.rotation.as_ref().unwrap().text();
+        assert!(!text.contains("back"), "{text}");
+        file.turn_round("staging", "KEY", true, &identity).unwrap();
+        file.sign("staging", &identity).unwrap();
+        let mut file = File::parse(&file.text().unwrap()).unwrap();
+        file.verify("staging").unwrap();
+        let back = file.row("staging", "KEY").unwrap().clone();
+        assert!(back.rotation.as_ref().unwrap().back);
+        for is_used in [true, false] {
+            let twice = file.turn_round("staging", "KEY", is_used, &identity);
+            assert!(twice.is_err());
+        }
+        assert_eq!(file.row("staging", "KEY").unwrap(), &back);
+        let opened = file.open("staging", "KEY", &identity).unwrap();
+        assert_eq!(opened.reveal(), "old");
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

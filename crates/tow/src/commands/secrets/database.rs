@@ -47,8 +47,14 @@ pub async fn rotate(place: &Place, arguments: &Rotate, resource: &str) -> Ending
         (Some(old), false) => out::note(format!(
             "  {resource} is being rotated: going on, `{old}` is to go"
         )),
+        (Some(old), true) if before.back => out::note(format!(
+            "  {resource} goes back to `{}` already: going on, `{old}` is to go",
+            before.user
+        )),
         (Some(old), true) => {
+            reach("rotate", "undo", Point::Before);
             rotating.go(LoginMove::TurnRound).await?;
+            reach("rotate", "undo", Point::After);
             out::say(format!("{resource}: `{old}` connects again"));
         }
     }

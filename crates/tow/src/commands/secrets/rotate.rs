@@ -45,14 +45,11 @@ pub async fn rotate(cli: &Cli, arguments: &Rotate) -> Ending {
         (None, true) => return Err(rotating.nothing_to_undo()),
         (None, false) if !rotating.mint(&config).await? => return Ok(0),
         (None, false) => {}
+        (Some(one), true) if one.back => rotating.goes_on(&one),
         (Some(_), true) if !rotating.turn_round().await? => return Ok(0),
         (Some(_), true) => {}
         (Some(_), false) if arguments.stdin => return Err(rotating.has_begun()),
-        (Some(stage), false) => out::note(format!(
-            "  {} is being rotated: going on from `{}`",
-            arguments.name,
-            stage.name()
-        )),
+        (Some(one), false) => rotating.goes_on(&one),
     }
     rotating.go_on().await
 }
@@ -102,11 +99,20 @@ impl Rotating<'_> {
     }
 
     /// Where it stands; `None` when it has not begun, or has ended.
-    fn under_way(&self) -> Result<Option<Stage>, Trouble> {
+    fn under_way(&self) -> Result<Option<Rotation>, Trouble> {
         let row = self.store.file.row(self.environment(), self.name());
         let missing = || failed(&secret::Error::Missing(vec![self.name().to_owned()]));
         let row = row.ok_or_else(missing)?;
-        Ok(row.rotation.as_ref().map(|rotation| rotation.stage))
+        Ok(row.rotation.clone())
+    }
+
+    fn goes_on(&self, rotation: &Rotation) {
+        let (name, stage) = (self.name(), rotation.stage.name());
+        let what = match rotation.back {
+            true => "goes back to the value of before",
+            false => "is being rotated",
+        };
+        out::note(format!("  {name} {what}: going on from `{stage}`"));
     }
 
     /// Version of the new value, and the way of the old one.
@@ -243,8 +249,10 @@ impl Rotating<'_> {
         if is_used && self.policy.interrupting && !self.arguments.interrupt {
             return Err(self.interrupts());
         }
+        reach("rotate", "undo", Point::Before);
         let version = self.store.turn_round(&name, is_used)?;
         self.store.save("undo", &[format!("{name} {version}")])?;
+        reach("rotate", "undo", Point::After);
         out::say(format!(
             "{name} of {environment}: version {version} is the value of before"
         ));

@@ -22,6 +22,9 @@ pub struct LoginStatus {
     pub user: String,
     /// The user before, which can still connect.
     pub previous: Option<String>,
+    /// Whether the rotation under way goes back.
+    #[serde(default)]
+    pub back: bool,
     /// When the password was made, Unix milliseconds; 0 where that is not known.
     pub set_ms: i64,
     /// Instances that run and were told of the user before.
@@ -82,6 +85,7 @@ pub fn login(world: &World, name: &str, running: &[InstanceId]) -> Result<LoginS
     Ok(LoginStatus {
         user: kept.user().to_owned(),
         previous: previous.map(|old| old.user.clone()),
+        back: kept.back,
         set_ms: kept.set * 1000,
         behind: previous.map(|old| told(&old.password)).unwrap_or_default(),
         has: told(&kept.password),
@@ -115,7 +119,8 @@ pub fn move_login(
     let kept = of_ours(world, name)?;
     match (step, kept.previous.clone()) {
         (LoginMove::Begin, None) => begin(world, name, kept),
-        (LoginMove::TurnRound, Some(old)) => turn_round(world, name, kept, old),
+        // Turned round twice it would go forward.
+        (LoginMove::TurnRound, Some(old)) if !kept.back => turn_round(world, name, kept, old),
         (LoginMove::End, Some(old)) => {
             unused(world, name, running)?;
             end(world, name, kept, &old)
@@ -126,7 +131,7 @@ pub fn move_login(
             shut.map_err(|error| failed(name, &error))
         }
         // It was made before.
-        (LoginMove::Begin, Some(_)) | (_, None) => Ok(()),
+        (LoginMove::Begin | LoginMove::TurnRound, Some(_)) | (_, None) => Ok(()),
     }
 }
 
@@ -148,6 +153,7 @@ fn begin(world: &World, name: &str, kept: Kept) -> Result<()> {
         login: Some(user),
         password,
         previous: Some(old),
+        back: false,
         set: world.store.clock().wall_ms() / 1000,
         ..kept
     };
@@ -167,6 +173,7 @@ fn turn_round(world: &World, name: &str, kept: Kept, old: Login) -> Result<()> {
         login,
         password: old.password,
         previous: Some(gone),
+        back: true,
         ..kept
     };
     write(world, name, &next)
@@ -215,6 +222,7 @@ fn end(world: &World, name: &str, kept: Kept, old: &Login) -> Result<()> {
         name,
         &Kept {
             previous: None,
+            back: false,
             ..kept
         },
     )

@@ -143,6 +143,7 @@ fn keep(world: &World, name: &str, resource: &Resource, port: u16) -> Result<Kep
         login: None,
         password: password()?,
         previous: None,
+        back: false,
         set: world.store.clock().wall_ms() / 1000,
         admin: password()?,
         uid: user.map(|user| user.uid),
