@@ -6,10 +6,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use rustix::process::{Pid, Signal, kill_process};
 use towpath::secret::{File, Identity};
 
 use crate::fixture::{Fixture, STAGING};
-use crate::machine::{Reaped, until};
+use crate::machine::{Reaped, shims, until};
 use crate::rotation::{
     Client, Ended, Held, Line, Load, agent_of_rehearsal, deploy, get, killed, rotate,
 };
@@ -480,6 +481,26 @@ fn however_often_it_is_told_to_it_goes_back_once() {
     assert_eq!(value(&fixture, "JWT_SECRET"), OLD_SECRET);
     assert_eq!(status_of(&listen, "/me", &bearer(&old)), 200);
     assert_eq!(status_of(&listen, "/me", &bearer(&new)), 401);
+    fixture.down(STAGING);
+}
+
+/// Who does not answer may well have the old value.
+#[test]
+fn nothing_is_revoked_past_a_shim_that_does_not_answer() {
+    let fixture = fixture();
+    deploy(&fixture);
+    rotate(&fixture, "API_KEY", &[]).expect(0);
+    let shims = shims(&fixture.state(STAGING));
+    let (_, worker) = shims.iter().find(|(id, _)| id.contains("worker")).unwrap();
+    let worker = Pid::from_raw(i32::try_from(worker[0]).unwrap()).unwrap();
+    kill_process(worker, Signal::STOP).unwrap();
+    let said = rotate(&fixture, "API_KEY", &["--wait"]);
+    kill_process(worker, Signal::CONT).unwrap();
+    let said = said.expect(4);
+    assert!(said.err.contains("secret::silent"), "{}", said.err);
+    assert_eq!(stage(&fixture, "API_KEY").as_deref(), Some("overlapping"));
+    rotate(&fixture, "API_KEY", &["--wait"]).expect(0);
+    assert_eq!(stage(&fixture, "API_KEY"), None);
     fixture.down(STAGING);
 }
 

@@ -4,24 +4,13 @@ use std::sync::Arc;
 
 use super::answer::{Failure, failed, refused, wrong};
 use super::api::MoveLogin;
-use crate::id::InstanceId;
+use super::secrets::running;
 use crate::release::{self, LoginMove, LoginStatus, World};
 use crate::secret::keep::Keeper;
 use crate::secret::{Event, audit};
 
-/// The instances that run now.
-async fn running(world: &World) -> Vec<InstanceId> {
-    let mut running = Vec::new();
-    for instance in world.supervisor.known() {
-        if world.supervisor.status(&instance).await.is_some() {
-            running.push(instance);
-        }
-    }
-    running
-}
-
 pub(super) async fn look(world: &Arc<World>, name: &str) -> Result<LoginStatus, Failure> {
-    let (world, name, running) = (world.clone(), name.to_owned(), running(world).await);
+    let (world, name, running) = (world.clone(), name.to_owned(), running(world).await?);
     let looked = tokio::task::spawn_blocking(move || release::login(&world, &name, &running)).await;
     looked
         .map_err(|_| failed(super::runs::panicked()))?
@@ -33,7 +22,7 @@ pub(super) async fn go(world: &Arc<World>, name: &str, asked: MoveLogin) -> Resu
     if asked.step == LoginMove::EndEarly && !world.rehearsal {
         return Err(wrong("faults are planted in rehearsals only"));
     }
-    let (running, name) = (running(world).await, name.to_owned());
+    let (running, name) = (running(world).await?, name.to_owned());
     let world = world.clone();
     let moved = tokio::task::spawn_blocking(move || {
         note(&world, &name, &asked).map_err(|error| {

@@ -7,6 +7,7 @@ use crate::id::InstanceId;
 use crate::release::World;
 use crate::secret::keep::Keeper;
 use crate::secret::{Error, File, audit};
+use crate::supervise;
 
 /// A command sends those of the application that it is about: then this agent is the one that is another's.
 fn taken(world: &World, error: &Error) -> Failure {
@@ -85,23 +86,40 @@ pub(super) fn audit(world: &World) -> Result<AuditRows, Failure> {
 /// runs, also where its processes were started again since.
 pub(super) async fn holders(world: &World) -> Result<Vec<Holder>, Failure> {
     let mut holders = Vec::new();
-    let supervisor = &world.supervisor;
-    let running = supervisor.known();
+    let running = running(world).await?;
     let chain = audit::of_agent(&world.state(), &world.app, &world.environment);
     // Read after the instances were listed: whoever is given something later is given what counts now.
     let (rows, _) = chain.read().map_err(|error| trouble(&error))?;
     let mut given = audit::given(&rows);
     for instance in running {
-        if supervisor.status(&instance).await.is_none() {
-            continue;
-        }
         match given.remove(&instance.0) {
             Some(given) => holders.push(Holder { instance, given }),
-            None if supervisor.is_handed(&instance) => return Err(refused(unknown(&instance))),
+            None if world.supervisor.is_handed(&instance) => {
+                return Err(refused(unknown(&instance)));
+            }
             None => {}
         }
     }
     Ok(holders)
+}
+
+/// The instances that run now: all of them, or nothing is said, since what is missing here passes for one that has
+/// ended, and its old value for one that nobody has.
+pub(super) async fn running(world: &World) -> Result<Vec<InstanceId>, Failure> {
+    let mut running = Vec::new();
+    for instance in world.supervisor.known() {
+        let runs = world.supervisor.runs(&instance).await;
+        if runs.map_err(|error| refused(silent(&error)))? {
+            running.push(instance);
+        }
+    }
+    Ok(running)
+}
+
+fn silent(error: &supervise::Error) -> Diagnostic {
+    Diagnostic::error("secret::silent", error.to_string())
+        .note("so nobody can say that an old value is in use no more; nothing was touched")
+        .help("`tow ps` shows it; say the same again when it answers, or has ended")
 }
 
 /// The chain was cut off, or begun anew: nothing can be said of what that instance has.

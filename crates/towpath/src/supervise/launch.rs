@@ -58,6 +58,36 @@ impl Supervisor {
         }
     }
 
+    /// Whether anything of `id` runs. That its shim does not answer says nothing of it.
+    ///
+    /// # Errors
+    /// [`Error::Silent`] when nobody can say: its shim is alive, and does not answer.
+    pub async fn runs(&self, id: &InstanceId) -> Result<bool, Error> {
+        if self.status(id).await.is_some() {
+            return Ok(true);
+        }
+        if self.ended(id).is_some() {
+            return Ok(false);
+        }
+        // Whoever starts or stops it now is waited for.
+        let _turn = self.turn(id).await;
+        if self.coming(id).await.is_some() {
+            return Ok(true);
+        }
+        if self.ended(id).is_none() && shim_of(&self.places.run(id)).is_some() {
+            return Err(Error::Silent(id.clone()));
+        }
+        Ok(self.has_orphans(id).await)
+    }
+
+    /// Whether a shim that was killed has left processes, which go on with what they were given until they are swept.
+    async fn has_orphans(&self, id: &InstanceId) -> bool {
+        let mark = self.places.mark(id);
+        let marked = blocking(move || tree::marked(&mark)).await;
+        let contained = Running::read(&self.places.run(id)).map(|running| running.alive());
+        marked.is_none_or(|pids| !pids.is_empty()) || contained.is_some_and(|pids| !pids.is_empty())
+    }
+
     /// The processes of a container are children of its engine, and the instance's all the same.
     fn add_container(&self, id: &InstanceId, status: &mut Status) {
         let Some(running) = Running::read(&self.places.run(id)) else {
