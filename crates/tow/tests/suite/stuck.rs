@@ -9,8 +9,9 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use towpath::agent::api::Begun;
+use towpath::agent::api::{Begun, MoveLogin};
 use towpath::agent::{Client, ClientError, socket};
+use towpath::release::LoginMove;
 
 use crate::fixture::{Fixture, Running, STAGING, tow};
 use crate::kill::{DEPLOY, steps, undone};
@@ -337,5 +338,25 @@ fn a_second_agent_is_refused_with_who_has_the_state() {
         .stderr(Stdio::piped());
     let said = fixture.end(Running(command.spawn().unwrap()));
     check_said(&fixture, "second-agent", &said);
+    fixture.down(STAGING);
+}
+
+/// A run may provide the very database whose users change.
+#[test]
+fn who_connects_is_not_changed_while_a_run_is_open() {
+    let (mut fixture, gate) = served();
+    fixture.commit();
+    let deploy = gate.deploy(&fixture, "apply:switch:before");
+    let asked = MoveLogin {
+        step: LoginMove::End,
+        actor: "tester".to_owned(),
+    };
+    let client = Client::new(socket(&fixture.state(STAGING)));
+    let moved = fixture.run(client.post::<()>("/v1/logins/db", &asked));
+    let refused = moved.unwrap_err().into_trouble();
+    gate.open();
+    assert_eq!(refused.exit, 4, "{:?}", refused.diagnostic);
+    assert_eq!(refused.diagnostic.code, "deploy::locked");
+    fixture.end(deploy).expect(0);
     fixture.down(STAGING);
 }

@@ -98,7 +98,9 @@ async fn route(
         Action::Login => Ok(json(&logins::look(&agent.world, part).await?)),
         Action::MoveLogin => {
             let asked: api::MoveLogin = read(request).await?;
-            Ok(json(&logins::go(&agent.world, part, asked).await?))
+            Ok(json(
+                &logins::go(&agent.world, &agent.runs, part, asked).await?,
+            ))
         }
         Action::Audit => Ok(json(&secrets::audit(&agent.world)?)),
         Action::Upgrade => upgrade(agent, caller, &read(request).await?),

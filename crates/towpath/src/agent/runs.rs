@@ -205,20 +205,28 @@ pub(super) fn panicked() -> Diagnostic {
     Diagnostic::error("agent::panicked", "it panicked; this is a bug")
 }
 
+/// The claim, for somebody who does something else than a run; refused while a run is open.
+pub(super) async fn alone(
+    world: &World,
+    runs: &Arc<Runs>,
+    actor: &str,
+    does: &'static str,
+) -> Result<Claim, Failure> {
+    let claim = runs.soon(world, &Holder::new(world, actor, does)).await;
+    let claim = claim.ok_or_else(|| refused(under_way(world, runs)))?;
+    match world.environment().map_err(failed)?.open {
+        Some(_) => Err(refused(under_way(world, runs))),
+        None => Ok(claim),
+    }
+}
+
 /// Removes what is not needed, by hand.
 pub(super) async fn collect(
     world: &Arc<World>,
     runs: &Arc<Runs>,
     asked: Collect,
 ) -> Result<Collected, Failure> {
-    let holder = Holder::new(world, "`tow gc`", "removes what is not needed");
-    let claim = runs
-        .soon(world, &holder)
-        .await
-        .ok_or_else(|| refused(under_way(world, runs)))?;
-    if world.environment().map_err(failed)?.open.is_some() {
-        return Err(refused(under_way(world, runs)));
-    }
+    let claim = alone(world, runs, "`tow gc`", "removes what is not needed").await?;
     if asked.dry_run {
         let world = world.clone();
         let looked = tokio::task::spawn_blocking(move || release::garbage(&world)).await;
