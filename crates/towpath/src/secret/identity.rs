@@ -1,7 +1,7 @@
 //! Who can read and sign: an age key in a file only its user can read. The key that signs is made of it, so there is
 //! one thing to keep, and it is an ordinary age identity.
 
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::str::FromStr;
 
@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Error;
 use crate::id::{hex, unhex};
+use crate::state::Beside;
 
 /// A private key.
 pub struct Identity {
@@ -57,15 +58,10 @@ impl Identity {
     /// # Errors
     /// As [`Identity::read`], and when it cannot be written.
     pub fn open(path: &Path) -> Result<Identity, Error> {
-        match path.exists() {
-            true => Identity::read(path),
-            false => {
-                let made = Identity::of(x25519::Identity::generate());
-                made.write(path)
-                    .map_err(|error| Error::Io(path.to_owned(), error))?;
-                Ok(made)
-            }
+        if path.symlink_metadata().is_err() {
+            make(path).map_err(|error| Error::Io(path.to_owned(), error))?;
         }
+        Identity::read(path)
     }
 
     fn of(age: x25519::Identity) -> Identity {
@@ -77,34 +73,6 @@ impl Identity {
             signing: SigningKey::from_bytes(&seed.finalize().into()),
             age,
         }
-    }
-
-    fn write(&self, path: &Path) -> std::io::Result<()> {
-        use std::io::Write;
-        if let Some(folder) = path.parent() {
-            let mut builder = std::fs::DirBuilder::new();
-            builder.recursive(true).mode(0o700).create(folder)?;
-        }
-        let beside = path.with_extension("new");
-        let _ = std::fs::remove_file(&beside);
-        let mut options = std::fs::OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&beside)?;
-        writeln!(
-            file,
-            "# Keep this to yourself: it opens secrets of Towpath."
-        )?;
-        writeln!(file, "{}", self.age.to_string().expose_secret())?;
-        file.sync_all()?;
-        // A second that was faster keeps its own.
-        match std::fs::hard_link(&beside, path) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-        std::fs::remove_file(&beside)
     }
 
     /// What others need to know of it.
@@ -121,6 +89,24 @@ impl Identity {
     pub fn sign(&self, text: &str) -> String {
         hex(&self.signing.sign(text.as_bytes()).to_bytes())
     }
+}
+
+/// Makes one in the file `path`; one that somebody else has made meanwhile stays.
+fn make(path: &Path) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(folder)?;
+    }
+    let beside = Beside::of(path, Some(0o600))?;
+    if path.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    let age = x25519::Identity::generate().to_string();
+    let text = format!(
+        "# Keep this to yourself: it opens secrets of Towpath.\n{}\n",
+        age.expose_secret()
+    );
+    beside.write(text.as_bytes())
 }
 
 /// Whether `signature` is of `text` by `key`, both hexadecimal.
@@ -158,5 +144,30 @@ impl std::fmt::Display for Contact {
             Some(key) => write!(formatter, ".{key}"),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each has the one that is in the file: what is encrypted to another is lost.
+    #[test]
+    fn whoever_asks_first_at_once_has_the_same_identity() {
+        let folder = std::env::temp_dir().join(format!("tow-identity-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        for round in 0..20 {
+            let path = folder.join(format!("{round}/identity"));
+            let asked: Vec<_> = (0..4)
+                .map(|_| {
+                    let path = path.clone();
+                    std::thread::spawn(move || Identity::open(&path).unwrap().contact())
+                })
+                .collect();
+            let kept: Vec<_> = asked.into_iter().map(|one| one.join().unwrap()).collect();
+            let there = Identity::read(&path).unwrap().contact();
+            assert!(kept.iter().all(|one| *one == there), "{round}");
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }
