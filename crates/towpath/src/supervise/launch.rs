@@ -261,9 +261,11 @@ impl Supervisor {
             return Err(Error::Silent(id.clone()));
         }
         let (mark, dir) = (self.places.mark(id), self.places.run(id));
+        let is_deaf = answer.is_err();
         blocking(move || {
             // One that has not heard would start again what is swept.
-            if let Some(shim) = shim_of(&dir).and_then(Pid::from_raw) {
+            let deaf = shim_of(&dir).filter(|_| is_deaf);
+            if let Some(shim) = deaf.and_then(Pid::from_raw) {
                 let _ = kill_process(shim, Signal::KILL);
             }
             tree::sweep(&mark)
