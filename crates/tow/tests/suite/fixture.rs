@@ -332,8 +332,8 @@ impl Fixture {
             return;
         };
         let client = Client::new(socket(&self.state(environment)));
-        let told: Result<Value, _> = self.runtime.block_on(client.post("/v1/exit", &()));
-        told.unwrap();
+        // One with nothing left to do may have ended by itself since.
+        let _told: Result<Value, _> = self.runtime.block_on(client.post("/v1/exit", &()));
         until("the agent ends", || {
             (!machine::is_alive(status.agent_pid)).then_some(())
         });
