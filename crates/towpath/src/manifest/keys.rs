@@ -3,7 +3,7 @@
 use super::edge::EDGE;
 use super::form::Form;
 use super::load::{REHEARSE, TRAFFIC};
-use super::service::SERVICE;
+use super::service::{EVERY, SERVICE, TIMEOUT};
 use super::shape::{Field, Keys, Shape};
 
 pub(super) const fn field(name: &'static str, shape: Shape, about: &'static str) -> Field {
@@ -358,12 +358,8 @@ static STEADY: Shape = Shape::Table(&keys(&[
         counter(),
         "failures in a row that make it unhealthy",
     ),
-    field("every", text(Form::Duration), "time between two asks"),
-    field(
-        "timeout",
-        text(Form::Duration),
-        "time that one ask may take",
-    ),
+    EVERY,
+    TIMEOUT,
 ]));
 
 const MIGRATE: Shape = Shape::Short {

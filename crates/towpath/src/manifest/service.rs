@@ -3,7 +3,7 @@
 use super::edge::{CACHE, LIMIT};
 use super::form::Form;
 use super::keys::{ENV, PORT, counter, field, keys, list, text};
-use super::shape::{Keys, Shape};
+use super::shape::{Field, Keys, Shape};
 
 /// What stands under `services.NAME`.
 pub static SERVICE: Shape = Shape::Table(&Keys {
@@ -144,22 +144,32 @@ const ROUTE: Shape = Shape::Short {
     ])),
 };
 
+const HTTP: Field = field(
+    "http",
+    text(Form::Target),
+    "GET of this path gives 2xx or 3xx",
+);
+const TCP: Field = field("tcp", Shape::Bool, "its port accepts a connection");
+const EXEC: Field = field(
+    "exec",
+    text(Form::Command),
+    "this shell command ends with 0",
+);
+pub(super) const EVERY: Field = field("every", text(Form::Duration), "time between two asks");
+pub(super) const TIMEOUT: Field = field(
+    "timeout",
+    text(Form::Duration),
+    "time that one ask may take",
+);
+
 const READY: Shape = Shape::Short {
     key: "http",
     of: &Shape::Text(Form::Target),
     table: &Shape::Table(&Keys {
         fields: &[
-            field(
-                "http",
-                text(Form::Target),
-                "GET of this path gives 2xx or 3xx",
-            ),
-            field("tcp", Shape::Bool, "its port accepts a connection"),
-            field(
-                "exec",
-                text(Form::Command),
-                "this shell command ends with 0",
-            ),
+            HTTP,
+            TCP,
+            EXEC,
             field(
                 "log",
                 text(Form::Filled),
@@ -172,12 +182,8 @@ const READY: Shape = Shape::Short {
             ),
             field("passes", counter(), "passes in a row"),
             field("within", text(Form::Duration), "time from start to ready"),
-            field("every", text(Form::Duration), "time between two asks"),
-            field(
-                "timeout",
-                text(Form::Duration),
-                "time that one ask may take",
-            ),
+            EVERY,
+            TIMEOUT,
         ],
         one_of: PROBES,
     }),
@@ -190,17 +196,9 @@ static ALIVE: Shape = Shape::Short {
     of: &Shape::Text(Form::Target),
     table: &Shape::Table(&Keys {
         fields: &[
-            field(
-                "http",
-                text(Form::Target),
-                "GET of this path gives 2xx or 3xx",
-            ),
-            field("tcp", Shape::Bool, "its port accepts a connection"),
-            field(
-                "exec",
-                text(Form::Command),
-                "this shell command ends with 0",
-            ),
+            HTTP,
+            TCP,
+            EXEC,
             field(
                 "passes",
                 counter(),
@@ -211,12 +209,8 @@ static ALIVE: Shape = Shape::Short {
                 counter(),
                 "failures in a row that make it unhealthy",
             ),
-            field("every", text(Form::Duration), "time between two asks"),
-            field(
-                "timeout",
-                text(Form::Duration),
-                "time that one ask may take",
-            ),
+            EVERY,
+            TIMEOUT,
         ],
         one_of: PROBES,
     }),
