@@ -74,7 +74,7 @@ impl Supervisor {
         if self.coming(id).await.is_some() {
             return Ok(true);
         }
-        if self.ended(id).is_none() && shim_of(&self.places.run(id)).is_some() {
+        if self.ended(id).is_none() && self.is_alive(id).await {
             return Err(Error::Silent(id.clone()));
         }
         Ok(self.has_orphans(id).await)
@@ -185,7 +185,7 @@ impl Supervisor {
         let deadline = Instant::now() + COMES_UP;
         loop {
             let status = self.status(id).await;
-            let comes = status.is_none() && shim_of(&self.places.run(id)).is_some();
+            let comes = status.is_none() && self.is_alive(id).await;
             if !comes || Instant::now() > deadline {
                 return status;
             }
