@@ -49,6 +49,8 @@ struct Budget {
 struct Protocol {
     bug: Option<Bug>,
     budget: Budget,
+    /// The run under way, of two that came before.
+    third: Operation,
 }
 
 /// An effect under way.
@@ -172,11 +174,16 @@ fn web() -> String {
     "web".to_owned()
 }
 
-/// A deployment of version `run` in the place of the one before, with the one before that warm.
-fn deployment(run: u64) -> Plan {
+/// Brings version `run` in the place of the one before, with the one before that warm: a deployment retires that, and
+/// keeps what served; a restart has that go, and leaves what is warm.
+fn bring(operation: Operation, run: u64) -> Plan {
+    let goes = match operation {
+        Operation::Restart => Side::Old,
+        _ => Side::Warm,
+    };
     Plan {
         run: RunId(run),
-        operation: Operation::Deploy,
+        operation,
         actor: "model".to_owned(),
         new: Some(version(run)),
         old: (run > 1).then(|| version(run - 1)),
@@ -188,7 +195,7 @@ fn deployment(run: u64) -> Plan {
             Step::StopWorkers,
             Step::StartWorkers,
             Step::Switch,
-            Step::Retire { side: Side::Warm },
+            Step::Retire { side: goes },
         ],
         sabotage: None,
         changes: Vec::new(),
@@ -196,8 +203,8 @@ fn deployment(run: u64) -> Plan {
 }
 
 impl State {
-    /// Two versions were deployed; the third deployment has begun.
-    fn begun(budget: Budget) -> State {
+    /// Two versions were deployed; the third run has begun.
+    fn begun(budget: Budget, third: Operation) -> State {
         let engine = Engine {
             epoch: 1,
             own: None,
@@ -224,7 +231,7 @@ impl State {
             rest,
         };
         for run in [1, 2] {
-            let plan = deployment(run);
+            let plan = bring(Operation::Deploy, run);
             state.row("run", Kind::Intent, json!(plan), run).unwrap();
             for step in &plan.steps {
                 let name = step.to_string();
@@ -234,7 +241,7 @@ impl State {
             state.row("run", Kind::Ok, Value::Null, run).unwrap();
         }
         state
-            .row("run", Kind::Intent, json!(deployment(3)), 3)
+            .row("run", Kind::Intent, json!(bring(third, 3)), 3)
             .unwrap();
         state
     }
@@ -287,7 +294,7 @@ impl Model for Protocol {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        vec![State::begun(self.budget)]
+        vec![State::begun(self.budget, self.third)]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -387,14 +394,24 @@ fn comes_to_an_end(model: &Protocol, state: &State) -> bool {
     settled || [0, 1].into_iter().any(goes)
 }
 
-/// After the third deployment one version serves with its workers, and nothing else of it is left.
-fn is_whole(_: &Protocol, state: &State) -> bool {
+/// After the third run one version serves with its workers, one is warm, and nothing else is left.
+fn is_whole(model: &Protocol, state: &State) -> bool {
     let things = &state.rest.things;
-    match (state.now.ended.len(), state.now.ended.get(2)) {
-        (3, Some(ended)) if state.open().is_none() => match ended.done {
-            true => things.traffic == 3 && things.workers == [0, 0, 0, 2] && things.webs[1] == 0,
-            false => things.traffic == 2 && things.workers == [0, 0, 2, 0] && things.webs[3] == 0,
-        },
+    let (ended, warm) = (&state.now.ended, &state.now.warm);
+    match (ended.len(), ended.get(2)) {
+        (3, Some(ended)) if state.open().is_none() && !ended.done => {
+            things.traffic == 2 && things.workers == [0, 0, 2, 0] && things.webs[3] == 0
+        }
+        (3, Some(_)) if state.open().is_none() => {
+            let warm = warm.as_ref().map(|warm| warm.version.run.0);
+            let (kept, webs) = match model.third {
+                Operation::Restart => (1, [0, 2, 0, 2]),
+                _ => (2, [0, 0, 2, 2]),
+            };
+            let workers = [0, 0, 0, 2];
+            (things.traffic, things.workers, things.webs) == (3, workers, webs)
+                && warm == Some(kept)
+        }
         _ => true,
     }
 }
@@ -426,12 +443,21 @@ const FAILURES: Budget = Budget {
 #[test]
 fn the_protocol_holds_in_every_state() {
     let mut reached = BTreeSet::new();
-    for (name, budget) in [("each", EACH), ("crashes", CRASHES), ("failures", FAILURES)] {
+    let budgets = [("each", EACH), ("crashes", CRASHES), ("failures", FAILURES)];
+    let thirds = [Operation::Deploy, Operation::Restart];
+    for (third, (name, budget)) in thirds
+        .into_iter()
+        .flat_map(|third| budgets.map(|budget| (third, budget)))
+    {
         let began = Instant::now();
-        let model = Protocol { bug: None, budget };
+        let model = Protocol {
+            bug: None,
+            budget,
+            third,
+        };
         let checker = model.checker().threads(2).spawn_bfs().join();
         println!(
-            "model, {name} {budget:?}: {} states, {} of them different, depth {}, {:.1} s",
+            "model, {third:?}, {name} {budget:?}: {} states, {} of them different, depth {}, {:.1} s",
             checker.state_count(),
             checker.unique_state_count(),
             checker.max_depth(),
@@ -453,6 +479,7 @@ fn the_protocol_holds_in_every_state() {
     let model = Protocol {
         bug: None,
         budget: EACH,
+        third: Operation::Deploy,
     };
     let is_sometimes = |one: &Property<_>| matches!(one.expectation, Expectation::Sometimes);
     let sometimes = model.properties().into_iter().filter(is_sometimes);
@@ -476,6 +503,7 @@ fn planted_bugs_are_found() {
         let model = Protocol {
             bug: Some(bug),
             budget: EACH,
+            third: Operation::Deploy,
         };
         let wanted = HasDiscoveries::AllOf([property].into());
         let checker = model

@@ -1,7 +1,10 @@
 //! SIGKILL of the agent at the steps that only some runs have: those of a rewrite, of migrations by hand, of the command
-//! before a start, of a foreign migrator, of a database server. `kill` has all that every deployment does.
+//! before a start, of a foreign migrator, of a database server, of starting what serves anew. `kill` has all that every
+//! deployment does.
 
 use rusqlite::Connection;
+use towpath::agent::api::{Begin, Begun, What};
+use towpath::agent::{Client, socket};
 use towpath::load::FailureKind;
 
 use crate::databases::{down, installed, kept, sql};
@@ -282,6 +285,88 @@ fn the_command_before_a_start_goes_on_from_every_step_of_it() {
         killing.case(&DEPLOY, &places, 5, &serving, |_| Ok(()));
     }
     killing.end("commands before a start").down(STAGING);
+}
+
+/// The fixture's manifest with a key that it is started anew for. Where there is `refuse`, no worker starts that knows
+/// what the key was before; those that served before know nothing of it.
+fn with_key(within: &str) -> String {
+    let worker = "run = \"APP worker\"\nenv = { DATA = \"DATA\" }\nready = { log = \"works on\", every = \"20ms\" }";
+    let keyed = format!(
+        r#"run = '''test ! -e $DATA/refuse -o -z "$KEY_PREVIOUS" && exec APP worker'''
+env = {{ DATA = "DATA" }}
+secrets = ["KEY"]
+ready = {{ log = "works on", every = "20ms", within = "{within}" }}"#
+    );
+    let key = "[secrets]\nKEY = { kind = \"jwt\", overlap = \"1s\" }\n\n[resources]\n";
+    let manifest = MANIFEST.replace("[resources]\n", key);
+    let with = manifest.replace(worker, &keyed);
+    assert_ne!(with, manifest);
+    with
+}
+
+const ROTATE: [&str; 6] = ["secrets", "rotate", "KEY", "-e", STAGING, "--wait"];
+
+/// Under traffic; and the steps of starting it anew.
+fn keyed(within: &str) -> (Killing, Vec<String>) {
+    let mut fixture = Fixture::with(&with_key(within));
+    let home = fixture.dir.join("config");
+    fixture.env.push(("XDG_CONFIG_HOME", home));
+    let set = ["secrets", "set", "KEY", "-e", STAGING];
+    fixture
+        .tow_with(&set, "the-key-that-it-had-at-first")
+        .expect(0);
+    fixture.commit();
+    fixture.tow(&DEPLOY).expect(0);
+    let client = Client::new(socket(&fixture.state(STAGING)));
+    let begin = Begin {
+        dry_run: true,
+        ..Begin::new(What::Restart { ends_window: false }, "matrix".to_owned())
+    };
+    let begun: Begun = fixture.run(client.post("/v1/runs", &begin)).unwrap();
+    (Killing::new(fixture), begun.steps)
+}
+
+fn is_over(fixture: &Fixture) -> Result<(), String> {
+    let listed = fixture.tow(&["secrets", "list", "-e", STAGING, "--json"]);
+    let listed: serde_json::Value = listed.json();
+    same(&listed[0]["rotation"], &serde_json::Value::Null)
+}
+
+#[test]
+fn starting_anew_goes_on_from_every_step_of_it() {
+    let (mut killing, steps) = keyed("60s");
+    let own: Vec<&str> = names(&steps);
+    let run = Run {
+        steps: steps.clone(),
+        own: &own,
+    };
+    for places in run.cases("apply") {
+        killing.case(&ROTATE, &places, 0, "v2", is_over);
+    }
+    killing.end("starting anew").down(STAGING);
+}
+
+#[test]
+fn starting_anew_is_undone_from_every_step_of_it() {
+    let (mut killing, mut steps) = keyed("3s");
+    let fails = steps.iter().position(|step| step == "start-workers");
+    steps.truncate(fails.unwrap() + 1);
+    steps.reverse();
+    let own: Vec<&str> = names(&steps);
+    let run = Run {
+        steps: steps.clone(),
+        own: &own,
+    };
+    let refuse = killing.fixture.data("refuse");
+    for places in run.undoing() {
+        std::fs::write(&refuse, "").unwrap();
+        killing.case(&ROTATE, &places, 5, "v2", |fixture| {
+            std::fs::remove_file(&refuse).unwrap();
+            fixture.tow(&ROTATE).expect(0);
+            is_over(fixture)
+        });
+    }
+    killing.end("undo of starting anew").down(STAGING);
 }
 
 const POSTGRES: &str = r#"

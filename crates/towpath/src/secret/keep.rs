@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use towpath_shim::protocol::Handed;
 
 use super::audit::{self, Event};
-use super::{Error, File, Identity, Pin, Value, redact, rotation};
+use super::rotation::{self, Given};
+use super::{Error, File, Identity, Pin, Value, redact};
 use crate::clock::Clock;
 use crate::state::write_whole;
 
@@ -112,8 +113,9 @@ impl Keeper {
         Ok(lack)
     }
 
-    /// The secrets `keys` as they are now.
-    fn opened(&self, keys: &[String]) -> Result<Opened, Error> {
+    /// The secrets `keys` as whoever starts now is given them; to whoever `had` some of what is being rotated, as that one
+    /// had them.
+    fn opened(&self, keys: &[String], had: Option<&Given>) -> Result<Opened, Error> {
         let file = self.file()?.ok_or_else(|| Error::Missing(keys.to_vec()))?;
         let environment = file.environments.keys().next().cloned().unwrap_or_default();
         file.verify(&environment)?;
@@ -132,24 +134,56 @@ impl Keeper {
             let old = file.open_previous(&opened.environment, key, &identity)?;
             if let (Some(old), Some(rotation)) = (old, row.and_then(|row| row.rotation.as_ref())) {
                 let name = rotation::previous(key);
-                match rotation.is_given() && !keys.contains(&name) {
-                    true => opened.given.push((name, rotation.version, old)),
-                    false => opened.others.push(old),
+                let had = had.filter(|had| had.contains_key(key));
+                let is_given = had.map_or(rotation.is_given(), |had| had.contains_key(&name));
+                if had.is_some_and(|had| had[key] == rotation.version) {
+                    let new = opened.given.pop();
+                    opened.others.extend(new.map(|(_, _, value)| value));
+                    opened.given.push((key.clone(), rotation.version, old));
+                } else if is_given && !keys.contains(&name) {
+                    opened.given.push((name, rotation.version, old));
+                } else {
+                    opened.others.push(old);
                 }
             }
         }
         Ok(opened)
     }
 
-    /// What the instance `whom` is given; it is written into the audit first.
+    /// What the instance `whom` was given last, where anything that it could have is being rotated.
+    fn had(&self, whom: &str, keys: &[String]) -> Result<Option<Given>, Error> {
+        let Some(file) = self.file()? else {
+            return Ok(None);
+        };
+        let environment = file.environments.keys().next();
+        let environment = environment.map_or("", String::as_str);
+        let mut rows = keys.iter().filter_map(|key| file.row(environment, key));
+        if rows.all(|row| row.rotation.is_none()) {
+            return Ok(None);
+        }
+        let (rows, _) = audit::of_agent(&self.state, &file.project, environment).read()?;
+        Ok(audit::given(&rows).remove(whom))
+    }
+
+    /// What the instance `whom` is given; it is written into the audit first. One that `comes_back` is given what it had,
+    /// as far as that is there: the new value of a rotation may be what nothing can start with.
     ///
     /// # Errors
     /// When one is missing or cannot be read, or the audit cannot be written.
-    pub fn hand_over(&self, whom: &str, keys: &[String]) -> Result<Handed, Error> {
+    pub fn hand_over(
+        &self,
+        whom: &str,
+        keys: &[String],
+        comes_back: bool,
+    ) -> Result<Handed, Error> {
         if keys.is_empty() {
             return Ok(Handed::default());
         }
-        let opened = self.opened(keys)?;
+        let had = match comes_back {
+            true => self.had(whom, keys)?,
+            false => None,
+        };
+        let opened = self.opened(keys, had.as_ref())?;
         let given = opened.given.iter();
         let event = Event {
             seq: 0,
@@ -172,22 +206,23 @@ impl Keeper {
     /// # Errors
     /// When it is missing or cannot be read.
     pub fn value(&self, key: &str) -> Result<Value, Error> {
-        let mut opened = self.opened(&[key.to_owned()])?.given;
+        let mut opened = self.opened(&[key.to_owned()], None)?.given;
         match opened.is_empty() {
             true => Err(Error::Missing(vec![key.to_owned()])),
             false => Ok(opened.swap_remove(0).2),
         }
     }
 
-    /// The same for a probe in the environment of an instance that has them: no access of its own.
+    /// The same for a probe in the environment of the instance `whom`, as that one has them: no access of its own.
     ///
     /// # Errors
     /// When one is missing or cannot be read.
-    pub fn peek(&self, keys: &[String]) -> Result<Handed, Error> {
-        match keys.is_empty() {
-            true => Ok(Handed::default()),
-            false => self.opened(keys).map(|opened| opened.handed()),
+    pub fn peek(&self, whom: &str, keys: &[String]) -> Result<Handed, Error> {
+        if keys.is_empty() {
+            return Ok(Handed::default());
         }
+        let had = self.had(whom, keys)?;
+        Ok(self.opened(keys, had.as_ref())?.handed())
     }
 
     /// `text` without what gives the secrets `keys` away; all of it is left out where that cannot be known.
@@ -196,7 +231,7 @@ impl Keeper {
         if keys.is_empty() {
             return text;
         }
-        match self.opened(keys) {
+        match self.opened(keys, None) {
             Ok(opened) => redact::redact(&text, &redact::needles(&opened.values())),
             Err(_) => "what it said is not shown: it might hold a secret".to_owned(),
         }

@@ -170,7 +170,7 @@ fn excerpt(text: &str) -> String {
 }
 
 async fn exec(command: &str, process: &Process, keeper: &Keeper) -> Result<(), String> {
-    let handed = keeper.peek(&process.secrets);
+    let handed = keeper.peek(&process.id.0, &process.secrets);
     let handed = handed.map_err(|error| error.to_string())?;
     let mut shell = Command::new("/bin/sh");
     shell

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use towpath::diagnostic::Diagnostic;
 use towpath::release::next::{Move, Note, after_apply, after_undo, asked, next};
-use towpath::release::{OpenRun, Step, StepState, Version, retire};
+use towpath::release::{OpenRun, Side, Step, StepState, Version, retire};
 use towpath::state::Kind;
 
 use super::{Bug, Doing, Engine, Protocol, State};
@@ -240,6 +240,7 @@ fn half(state: &mut State, engine: usize) {
         (Step::StartWorkers, false) => up(&mut things.workers[new]),
         (Step::StartWorkers, true) => down(&mut things.workers[new]),
         (Step::Switch, _) if halves == 2 => things.traffic = if undo { old } else { new },
+        (Step::Retire { side: Side::Old }, false) => down(&mut things.webs[old]),
         (Step::Retire { .. }, false) => down(&mut things.webs[warm]),
         _ => {}
     }

@@ -99,6 +99,13 @@ async fn start(world: &World, process: &Process) -> Result<()> {
     Ok(())
 }
 
+async fn bring_back(world: &World, process: &Process) -> Result<()> {
+    let launched = world.supervisor.bring_back(process).await;
+    launched.map_err(|error| trouble(&error))?;
+    world.supervisor.tend(process.clone());
+    Ok(())
+}
+
 fn trouble(error: &supervise::Error) -> Diagnostic {
     Diagnostic::error("supervise::failed", error.to_string())
 }
@@ -193,7 +200,10 @@ pub(super) async fn start_workers(world: &World, run: &OpenRun, side: Side) -> R
         processes(world, run, side, &ids)?
     };
     for process in &processes {
-        start(world, process).await?;
+        match side {
+            Side::New => start(world, process).await?,
+            _ => bring_back(world, process).await?,
+        }
     }
     for process in &processes {
         is_ready(world, run, process).await?;
