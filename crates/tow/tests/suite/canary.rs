@@ -197,6 +197,45 @@ fn of_web(fixture: &Fixture, environment: &str) -> Vec<u32> {
     web.filter_map(|one| one.pid).collect()
 }
 
+/// Each writes the names of what it was given.
+const NAMES: &str = r#"
+app = "fixture"
+
+[services.web]
+run = "env | cut -d= -f1 > $DATA/web; exec APP web"
+release = "env | cut -d= -f1 > $DATA/release"
+env = { DATA = "DATA" }
+ready = { exec = "env | cut -d= -f1 > $DATA/ready", every = "20ms", within = "60s", timeout = "10s" }
+
+[services.worker]
+role = "worker"
+run = "env | cut -d= -f1 > $DATA/worker; exec sleep 100000"
+env = { DATA = "DATA" }
+
+[environments.local]
+listen = "LISTEN"
+[environments.staging]
+"#;
+
+#[test]
+fn services_have_nothing_of_the_environment_that_tow_was_called_in() {
+    let mut fixture = Fixture::with(NAMES);
+    fixture.env.push(("AWS_SECRET_ACCESS_KEY", "x".into()));
+    fixture.tow(&["deploy", "-e", STAGING]).expect(0);
+    let agent = fixture.seen(STAGING).unwrap().agent_pid;
+    let has = |text: &[u8]| holds(text, &[b"AWS_SECRET_ACCESS_KEY".to_vec()]);
+    // Who called had it, and so has the agent that was started for that.
+    assert!(has(&fs::read(format!("/proc/{agent}/environ")).unwrap()));
+    for who in ["web", "release", "ready", "worker"] {
+        let names = until(who, || {
+            let names = fs::read_to_string(fixture.data(who)).ok()?;
+            names.contains("DATA").then_some(names)
+        });
+        assert!(!has(names.as_bytes()), "{who}: {names}");
+    }
+    fixture.down(STAGING);
+}
+
 #[test]
 fn a_secret_is_found_nowhere_and_a_planted_one_is() {
     let mut fixture = fixture(&MANIFEST.replace("WITHIN", "60s"));

@@ -29,17 +29,19 @@ test("the key before is accepted while it is named, and signs nothing", async ()
   assert.equal(await made().access.read(await rotated.access.issue("ana")), undefined);
 });
 
-test("what is unsigned, expired, of another issuer or cut off is nobody's", async () => {
+test("what is unsigned, signed in another way, expired, of another issuer or cut off is nobody's", async () => {
   const key = new TextEncoder().encode(environment.JWT_SECRET);
-  const sign = (change) =>
-    change(new SignJWT({}).setProtectedHeader({ alg: "HS256" }).setSubject("ana").setIssuer("focusflow")
+  const sign = (change, alg = "HS256") =>
+    change(new SignJWT({}).setProtectedHeader({ alg }).setSubject("ana").setIssuer("focusflow")
       .setAudience("focusflow-api").setExpirationTime("1h")).sign(key);
   const whole = await sign((token) => token);
   assert.equal((await made().access.read(whole)).sub, "ana");
   const parts = whole.split(".");
-  const none = Buffer.from('{"alg":"none"}').toString("base64url");
+  const named = (alg) => Buffer.from(JSON.stringify({ alg })).toString("base64url");
+  const none = named("none");
   const bad = [
     `${none}.${parts[1]}.`, `${none}.${parts[1]}.${parts[2]}`, parts.slice(0, 2).join("."), "", undefined,
+    `${named("RS256")}.${parts[1]}.${parts[2]}`, await sign((token) => token, "HS512"),
     await sign((token) => token.setExpirationTime("-1s")),
     await sign((token) => token.setIssuer("somebody")),
     await sign((token) => token.setAudience("focusflow-refresh")),
