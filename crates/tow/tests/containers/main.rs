@@ -13,8 +13,12 @@ mod load;
 #[path = "../suite/machine.rs"]
 mod machine;
 
+#[path = "../suite/trace.rs"]
+mod trace;
+
 mod application;
 mod engine;
 mod kills;
 mod network;
 mod release;
+mod secrets;

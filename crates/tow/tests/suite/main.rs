@@ -57,5 +57,6 @@ mod storage;
 mod stuck;
 #[allow(dead_code)]
 mod tls_client;
+mod trace;
 mod upgrade;
 mod whole;

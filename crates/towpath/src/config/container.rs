@@ -9,6 +9,34 @@ use super::names::{Named, Names};
 use super::sheet::Reader;
 use crate::diagnostic::{Diagnostic, Span};
 
+/// What an engine's client, or what loads it, reads of its environment for itself.
+const OF_THE_CLIENT: [&str; 18] = [
+    "LD_",
+    "GO",
+    "DOCKER_",
+    "BUILDKIT_",
+    "CONTAINER",
+    "PODMAN_",
+    "XDG_",
+    "SSL_",
+    "DBUS_",
+    "OTEL_",
+    "PATH",
+    "HOME",
+    "TMPDIR",
+    "NOTIFY_",
+    "LANG",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+];
+
+/// Whether the engine's client, or what keeps a container, would take a variable of this name for its own.
+#[must_use]
+pub fn is_of_the_client(name: &str) -> bool {
+    OF_THE_CLIENT.iter().any(|begin| name.starts_with(begin))
+}
+
 /// A container that runs a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Container {
@@ -58,15 +86,27 @@ pub(super) fn container(
     let marker = if image.is_absent() { dockerfile } else { image };
     senseless(reader, &from, &marker);
     probes(reader, &marker);
-    let secrets = reader.at("secrets");
-    if !secrets.is_absent() {
-        let what = format!("`{}` of a service in a container", secrets.path);
-        reader
-            .sheet
-            .report(super::audit::not_yet(&what, secrets.key.clone()));
-    }
+    of_the_client(reader);
     let port = port(reader, names, role, needs);
     Some(Container { from, port })
+}
+
+/// Values reach a container by way of the engine's client.
+fn of_the_client(reader: &Reader<'_>) {
+    for secret in reader.at("secrets").items() {
+        let name = secret.text().unwrap_or_default();
+        if is_of_the_client(name) {
+            let message = format!("no service in a container can have a secret `{name}`");
+            reader.sheet.report(
+                Diagnostic::error("config::secret-name", message)
+                    .label(
+                        secret.span(),
+                        "the engine's client would take it for its own",
+                    )
+                    .help("give it another name, and have the service read that"),
+            );
+        }
+    }
 }
 
 fn conflict(at: &Reader<'_>, label: &str, other: &Reader<'_>, help: &str) {

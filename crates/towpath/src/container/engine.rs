@@ -51,6 +51,8 @@ pub enum Error {
     Said(String),
     /// A variable can neither be a line of a file nor be in the client's environment.
     Variable(String),
+    /// The value of a secret did not come.
+    Secret(String),
     /// The archive of an image is not what it should be.
     Archive(String),
 }
@@ -72,6 +74,7 @@ impl fmt::Display for Error {
                 f,
                 "the variable `{name}` has more than one line, and the engine's client would take it for its own"
             ),
+            Error::Secret(name) => write!(f, "the secret `{name}` was not handed over"),
             Error::Archive(why) => write!(f, "the archive of the image: {why}"),
         }
     }

@@ -78,7 +78,8 @@ pub async fn run(dir: &Path, say: &dyn Fn(&str)) -> Result<u8, Error> {
     let mut told = Told::listen();
     let keeper = Keeper {
         engine: Engine::find()?,
-        spec: Spec::read(dir)?,
+        // They came from the shim, as those of any service do.
+        spec: Spec::read(dir)?.with_secrets(|name| std::env::var(name).ok())?,
         dir: dir.to_owned(),
         say,
     };

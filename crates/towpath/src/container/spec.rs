@@ -8,26 +8,9 @@ use serde::{Deserialize, Serialize};
 use towpath_shim::protocol::{MARK, User};
 
 use super::{Error, Running};
+use crate::config::is_of_the_client;
 use crate::id::Digest;
 use crate::state::write_whole;
-
-/// What an engine's client, or what loads it, reads of its environment for itself.
-const OF_THE_CLIENT: [&str; 14] = [
-    "LD_",
-    "GO",
-    "DOCKER_",
-    "BUILDKIT_",
-    "CONTAINER",
-    "PODMAN_",
-    "XDG_",
-    "SSL_",
-    "DBUS_",
-    "OTEL_",
-    "PATH",
-    "HOME",
-    "TMPDIR",
-    "NOTIFY_",
-];
 
 /// A port of this machine's loopback that leads to one of the container's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +30,10 @@ pub struct Spec {
     pub command: Vec<String>,
     /// Its variables.
     pub env: BTreeMap<String, String>,
+    /// Secrets that it is given, by name, each with the name of its old value while it is being rotated. The values come to
+    /// its keeper, and are in no file.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, String>,
     /// Whom it runs as; the image's own choice when `None`.
     pub user: Option<User>,
     /// The port it is reached by; `None` gives it the network of the machine.
@@ -98,6 +85,25 @@ impl Spec {
         write_whole(&Spec::path(dir), &text)
     }
 
+    /// The same with the values of its secrets among its variables, as `value_of` has them by name, and with the old ones
+    /// of those that are being rotated; not to be written anywhere.
+    ///
+    /// # Errors
+    /// [`Error::Secret`] when one is not there.
+    pub fn with_secrets(
+        mut self,
+        value_of: impl Fn(&str) -> Option<String>,
+    ) -> Result<Spec, Error> {
+        for (name, previous) in &self.secrets {
+            let value = value_of(name).ok_or_else(|| Error::Secret(name.clone()))?;
+            self.env.insert(name.clone(), value);
+            if let Some(value) = value_of(previous) {
+                self.env.insert(previous.clone(), value);
+            }
+        }
+        Ok(self)
+    }
+
     /// What two containers must have in common to be the same.
     #[must_use]
     pub fn digest(&self) -> String {
@@ -138,7 +144,7 @@ impl Spec {
             argv.push(format!("--mount=type=bind,source={path},target={path}"));
         }
         for name in self.long().keys() {
-            if OF_THE_CLIENT.iter().any(|begin| name.starts_with(begin)) {
+            if is_of_the_client(name) {
                 return Err(Error::Variable((*name).clone()));
             }
             argv.push(format!("--env={name}"));
@@ -211,6 +217,7 @@ mod tests {
             image: "sha256:0f".to_owned(),
             command: Vec::new(),
             env: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             user: None,
             published: None,
             mounts: Vec::new(),
@@ -298,6 +305,30 @@ mod tests {
             let refused = spec.create();
             assert!(matches!(refused, Err(Error::Variable(_))), "{name}");
         }
+    }
+
+    #[test]
+    fn secrets_come_from_elsewhere_and_tell_two_containers_apart() {
+        let mut spec = spec();
+        spec.secrets = [("KEY".to_owned(), "KEY_PREVIOUS".to_owned())].into();
+        let with = |pairs: &[(&str, &str)]| {
+            let value_of = |name: &str| {
+                let found = pairs.iter().find(|(one, _)| *one == name);
+                found.map(|(_, value)| (*value).to_owned())
+            };
+            spec.clone().with_secrets(value_of)
+        };
+        let old = with(&[("KEY", "old"), ("OTHER", "-")]).unwrap();
+        let both = with(&[("KEY", "new"), ("KEY_PREVIOUS", "old")]).unwrap();
+        let new = with(&[("KEY", "new")]).unwrap();
+        let lines = [&old, &both, &new].map(|spec| spec.lines().replace('\n', " "));
+        let mark = "TOWPATH_MARK=0011/web-1-d1 ";
+        let expected = ["KEY=old ", "KEY=new KEY_PREVIOUS=old ", "KEY=new "];
+        assert_eq!(lines, expected.map(|begin| format!("{begin}{mark}")));
+        assert_ne!(old.digest(), both.digest());
+        assert_ne!(both.digest(), new.digest());
+        assert!(matches!(with(&[]), Err(Error::Secret(name)) if name == "KEY"));
+        assert!(!both.create().unwrap().join(" ").contains("old"));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::diagnostic::Diagnostic;
 use crate::id::{Digest, InstanceId, ReleaseId, RunId};
 use crate::manifest::Manifest;
 use crate::resource::url::Attributes;
+use crate::secret::rotation;
 use crate::supervise::{Places, Process};
 
 use super::World;
@@ -307,6 +308,11 @@ impl Version {
                 .map(container::command)
                 .unwrap_or_default(),
             env,
+            secrets: process
+                .secrets
+                .iter()
+                .map(|name| (name.clone(), rotation::previous(name)))
+                .collect(),
             user: process.user.or_else(|| has_data.then(own_user).flatten()),
             published,
             mounts: [places.state.join("data"), scratch::data(&places.state)]
