@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
-use towpath::config::{check_text, explain, resolve};
+use towpath::config::{check_secrets, check_text, explain, resolve};
 use towpath::diagnostic::Diagnostic;
 use towpath::manifest::{Manifest, schema};
 
@@ -114,6 +114,36 @@ fn every_code_is_shown_by_some_manifest() {
         known.len() > 25 && missing.is_empty(),
         "{missing:?} of {} have no manifest",
         known.len()
+    );
+}
+
+#[test]
+fn secrets_that_nobody_has_set_are_named_together() {
+    let text = r#"
+app = "shop"
+[services.web]
+run = "serve"
+secrets = ["HERE", "A", "B"]
+[services.job]
+role = "worker"
+run = "work"
+secrets = ["B"]
+[resources]
+db = { kind = "postgres", url = "secret:C", backup = "provider" }
+"#;
+    let manifest = Manifest::parse("tow.toml", text).unwrap();
+    let has = |_: &str, name: &str| name == "HERE";
+    let report = check_secrets(&manifest, &["local"], &has);
+    let messages: Vec<_> = report
+        .diagnostics
+        .iter()
+        .map(|one| one.message.as_str())
+        .collect();
+    assert_eq!(messages, ["missing in local: A, B, C"]);
+    assert!(
+        check_secrets(&manifest, &["local"], &|_, _| true)
+            .diagnostics
+            .is_empty()
     );
 }
 

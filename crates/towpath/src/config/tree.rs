@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::merge;
 use super::sheet::{Reader, Sheet};
-use crate::diagnostic::{Diagnostic, Report};
+use crate::diagnostic::{Diagnostic, Report, Span};
 use crate::manifest::{Manifest, keys};
 
 /// Files and folders that the manifest names for these environments, and that are not in the tree `root`.
@@ -30,48 +30,62 @@ pub fn check_tree(manifest: &Manifest, environments: &[&str], root: &Path) -> Re
     Report::new(manifest.name(), manifest.text(), found)
 }
 
-/// Secrets that services ask for and that nobody has set, in each of these environments; `has` says which there are.
+/// Secrets that services ask for and that nobody has set, all of an environment at once; `has` says which there are.
 pub fn check_secrets(
     manifest: &Manifest,
     environments: &[&str],
     has: &dyn Fn(&str, &str) -> bool,
 ) -> Report {
-    let mut found = Vec::new();
-    for environment in environments {
-        let sheet = Sheet::new(manifest, environment);
-        let here = manifest.environment(environment);
-        let merged = merge::merge(manifest.root(), here, &keys::ENVIRONMENT);
-        for (_, service) in Reader::root(&sheet, &merged).at("services").entries() {
-            let asked = service.at("secrets").items().into_iter();
-            let missing = asked.filter(|item| {
-                item.quiet_text()
-                    .is_some_and(|name| !has(environment, name))
-            });
-            found.extend(missing.map(|item| not_set(environment, &item)));
-        }
-        for (_, resource) in Reader::root(&sheet, &merged).at("resources").entries() {
-            let addresses = ["url", "direct_url"].map(|key| resource.at(key));
-            let missing = addresses.iter().filter(|item| {
-                let name = item
-                    .quiet_text()
-                    .and_then(|text| text.strip_prefix("secret:"));
-                name.is_some_and(|name| !has(environment, name))
-            });
-            found.extend(missing.map(|item| not_set(environment, item)));
-        }
-    }
-    Report::new(manifest.name(), manifest.text(), found)
+    let missing = environments.iter().filter_map(|environment| {
+        let asked = asked(manifest, environment).into_iter();
+        let missing: Vec<_> = asked.filter(|(name, _)| !has(environment, name)).collect();
+        not_set(environment, &missing)
+    });
+    Report::new(manifest.name(), manifest.text(), missing.collect())
 }
 
-fn not_set(environment: &str, item: &Reader<'_>) -> Diagnostic {
-    let name = item.quiet_text().unwrap_or_default();
-    let name = name.strip_prefix("secret:").unwrap_or(name);
-    Diagnostic::error(
-        "secret::missing",
-        format!("missing in {environment}: {name}"),
-    )
-    .label(item.span(), "asked for, and set by nobody")
-    .help(format!("run `tow secrets set {name} -e {environment}`"))
+/// Names of secrets, each with the first place that asks for it.
+fn asked(manifest: &Manifest, environment: &str) -> Vec<(String, Span)> {
+    let sheet = Sheet::new(manifest, environment);
+    let here = manifest.environment(environment);
+    let merged = merge::merge(manifest.root(), here, &keys::ENVIRONMENT);
+    let root = Reader::root(&sheet, &merged);
+    let mut all: Vec<(String, Span)> = Vec::new();
+    let mut ask = |name: Option<&str>, span: Span| {
+        let name = name.filter(|name| all.iter().all(|(other, _)| other != name));
+        all.extend(name.map(|name| (name.to_owned(), span)));
+    };
+    for (_, service) in root.at("services").entries() {
+        for item in service.at("secrets").items() {
+            ask(item.quiet_text(), item.span());
+        }
+    }
+    for (_, resource) in root.at("resources").entries() {
+        for address in ["url", "direct_url"].map(|key| resource.at(key)) {
+            let text = address.quiet_text();
+            ask(
+                text.and_then(|text| text.strip_prefix("secret:")),
+                address.span(),
+            );
+        }
+    }
+    all
+}
+
+fn not_set(environment: &str, missing: &[(String, Span)]) -> Option<Diagnostic> {
+    let (first, place) = missing.first()?;
+    let names: Vec<&str> = missing.iter().map(|(name, _)| name.as_str()).collect();
+    let text = format!("missing in {environment}: {}", names.join(", "));
+    let (label, more) = match names.len() {
+        1 => ("asked for, and set by nobody", ""),
+        _ => (
+            "the first that is asked for, and set by nobody",
+            ", and so for each",
+        ),
+    };
+    let found = Diagnostic::error("secret::missing", text).label(place.clone(), label);
+    let help = format!("run `tow secrets set {first} -e {environment}`{more}");
+    Some(found.help(help))
 }
 
 fn dockerfile(service: &Reader<'_>, root: &Path) -> Option<Diagnostic> {
