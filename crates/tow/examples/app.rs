@@ -74,7 +74,9 @@ fn web() -> std::io::Result<()> {
     let host = std::env::var("HOST").unwrap_or("127.0.0.1".to_owned());
     let listener = TcpListener::bind(format!("{host}:{port}"))?;
     println!("listens on {port}");
-    println!("the key is {}", key());
+    if std::env::var_os("KEY").is_some() {
+        println!("the key is {}", key());
+    }
     let web = Arc::new(Web {
         version: word("version"),
         mode,
