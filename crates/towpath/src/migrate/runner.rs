@@ -79,7 +79,7 @@ pub(super) fn each_up(
     migrations: &[Migration],
     only: Option<&[u64]>,
     options: &Options,
-    mut seen: impl FnMut(&mut Connection, u64) -> Result<(), Error>,
+    mut seen: impl FnMut(&Connection, u64) -> Result<(), Error>,
 ) -> Result<(), Error> {
     locked(db, options, |db| {
         for migration in pending(db, migrations)? {

@@ -76,19 +76,17 @@ fn timed(
 }
 
 /// Nothing of the copy has to outlive a crash: so its thousand migrations do not wait for the disk.
-fn hurry(copy: &mut Connection) -> Result<(), Error> {
-    match copy {
-        Connection::Sqlite(db) => db.pragma_update(None, "synchronous", "off")?,
-        Connection::Postgres(db) => db.batch_execute("SET synchronous_commit = off")?,
+fn hurry(copy: &Connection) -> Result<(), Error> {
+    if let Connection::Sqlite(db) = copy {
+        db.pragma_update(None, "synchronous", "off")?;
     }
     Ok(())
 }
 
-/// How long the disk takes for what was written: with a rollback journal of SQLite it is written twice.
-fn written(copy: &mut Connection) -> Result<Duration, Error> {
-    let db = match copy {
-        Connection::Sqlite(db) => db,
-        Connection::Postgres(db) => return flushed(db),
+/// How long the disk takes for what was written: with a rollback journal it is written twice.
+fn written(copy: &Connection) -> Result<Duration, Error> {
+    let Connection::Sqlite(db) = copy else {
+        return Ok(Duration::ZERO);
     };
     let Some(path) = db.path().filter(|path| !path.is_empty()) else {
         return Ok(Duration::ZERO);
@@ -102,15 +100,6 @@ fn written(copy: &mut Connection) -> Result<Duration, Error> {
     let synced = File::open(&file).and_then(|file| file.sync_all());
     synced.map_err(|error| Error::Io(file.into(), error))?;
     Ok(begun.elapsed() * times)
-}
-
-/// A commit that waits for the disk waits for all that was written before it.
-fn flushed(db: &mut postgres::Client) -> Result<Duration, Error> {
-    let begun = Instant::now();
-    db.batch_execute(
-        "BEGIN; SET LOCAL synchronous_commit = on; SELECT pg_current_xact_id(); COMMIT",
-    )?;
-    Ok(begun.elapsed())
 }
 
 fn back_and_forth(
