@@ -9,33 +9,25 @@ use super::names::{Named, Names};
 use super::sheet::Reader;
 use crate::diagnostic::{Diagnostic, Span};
 
-/// What an engine's client, or what loads it, reads of its environment for itself.
-const OF_THE_CLIENT: [&str; 18] = [
-    "LD_",
-    "GO",
-    "DOCKER_",
-    "BUILDKIT_",
-    "CONTAINER",
-    "PODMAN_",
-    "XDG_",
-    "SSL_",
-    "DBUS_",
-    "OTEL_",
+/// Names of variables that engines' clients get of the agent's own.
+pub const OF_THE_CLIENT: [&str; 16] = [
     "PATH",
     "HOME",
-    "TMPDIR",
-    "NOTIFY_",
     "LANG",
+    "TMPDIR",
+    "XDG_RUNTIME_DIR",
+    "DOCKER_HOST",
+    "DOCKER_CONFIG",
+    "DOCKER_CONTEXT",
+    "DOCKER_API_VERSION",
+    "CONTAINERS_CONF",
+    "CONTAINERS_STORAGE_CONF",
+    "DBUS_SESSION_BUS_ADDRESS",
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "NO_PROXY",
+    "SSL_CERT_FILE",
 ];
-
-/// Whether the engine's client, or what keeps a container, would take a variable of this name for its own.
-#[must_use]
-pub fn is_of_the_client(name: &str) -> bool {
-    OF_THE_CLIENT.iter().any(|begin| name.starts_with(begin))
-}
 
 /// A container that runs a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -95,7 +87,8 @@ pub(super) fn container(
 fn of_the_client(reader: &Reader<'_>) {
     for secret in reader.at("secrets").items() {
         let name = secret.text().unwrap_or_default();
-        if is_of_the_client(name) {
+        // The second are read by what loads the program that keeps the container.
+        if OF_THE_CLIENT.contains(&name) || name.starts_with("LD_") {
             let message = format!("no service in a container can have a secret `{name}`");
             reader.sheet.report(
                 Diagnostic::error("config::secret-name", message)

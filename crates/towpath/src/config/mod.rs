@@ -37,7 +37,7 @@ use crate::manifest::{LOCAL, Manifest, keys};
 
 pub use application::{Config, Restart, RestartPolicy, Role, Route, Server, Service};
 pub use baked::baked;
-pub use container::{Container, Image, is_of_the_client};
+pub use container::{Container, Image, OF_THE_CLIENT};
 pub use edge::{Edge, Passing};
 pub use file::RelativeFile;
 pub use foreign::{Foreign, Migrate, Migrator};

@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Spec;
+use crate::config::OF_THE_CLIENT;
 
 /// Longest wait for an answer.
 const ANSWERS: Duration = Duration::from_secs(20);
@@ -15,26 +16,6 @@ const ANSWERS: Duration = Duration::from_secs(20);
 const MAKES: Duration = Duration::from_secs(60);
 /// Between two looks at a command that runs.
 const LOOK: Duration = Duration::from_millis(5);
-
-/// Names of variables that engines' clients get of the agent's own.
-const PASSED: [&str; 16] = [
-    "PATH",
-    "HOME",
-    "LANG",
-    "TMPDIR",
-    "XDG_RUNTIME_DIR",
-    "DOCKER_HOST",
-    "DOCKER_CONFIG",
-    "DOCKER_CONTEXT",
-    "DOCKER_API_VERSION",
-    "CONTAINERS_CONF",
-    "CONTAINERS_STORAGE_CONF",
-    "DBUS_SESSION_BUS_ADDRESS",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "SSL_CERT_FILE",
-];
 
 /// Why an engine did not do what it was asked.
 #[derive(Debug)]
@@ -85,7 +66,7 @@ impl std::error::Error for Error {}
 /// The environment of an engine's client: nothing of a service's.
 #[must_use]
 pub fn client_environment() -> BTreeMap<String, String> {
-    let own = PASSED.map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
+    let own = OF_THE_CLIENT.map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
     own.into_iter().flatten().collect()
 }
 

@@ -8,9 +8,32 @@ use serde::{Deserialize, Serialize};
 use towpath_shim::protocol::{MARK, User};
 
 use super::{Error, Running};
-use crate::config::is_of_the_client;
-use crate::id::Digest;
+use crate::id::{Digest, token};
 use crate::state::write_whole;
+
+/// What an engine's client, or what loads it, reads of its environment for itself.
+const OF_THE_CLIENT: [&str; 20] = [
+    "LD_",
+    "GODEBUG",
+    "GOGC",
+    "GOMAXPROCS",
+    "GOMEMLIMIT",
+    "GOTRACEBACK",
+    "GORACE",
+    "GOCOVERDIR",
+    "DOCKER_",
+    "BUILDKIT_",
+    "CONTAINER",
+    "PODMAN_",
+    "XDG_",
+    "SSL_",
+    "DBUS_",
+    "OTEL_",
+    "PATH",
+    "HOME",
+    "TMPDIR",
+    "NOTIFY_",
+];
 
 /// A port of this machine's loopback that leads to one of the container's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,8 +55,11 @@ pub struct Spec {
     pub env: BTreeMap<String, String>,
     /// Secrets that it is given, by name, each with the name of its old value while it is being rotated. The values come to
     /// its keeper, and are in no file.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, String>,
+    /// Of one with secrets, random: what tells two apart gives no value away to who could guess it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<String>,
     /// Whom it runs as; the image's own choice when `None`.
     pub user: Option<User>,
     /// The port it is reached by; `None` gives it the network of the machine.
@@ -80,7 +106,11 @@ impl Spec {
     /// # Errors
     /// From the file system.
     pub fn write(&self, dir: &Path) -> std::io::Result<()> {
-        let text = serde_json::to_vec_pretty(self)?;
+        let nonce = (!self.secrets.is_empty()).then(token).flatten();
+        let text = serde_json::to_vec_pretty(&Spec {
+            nonce,
+            ..self.clone()
+        })?;
         Running::forget(dir);
         write_whole(&Spec::path(dir), &text)
     }
@@ -144,7 +174,7 @@ impl Spec {
             argv.push(format!("--mount=type=bind,source={path},target={path}"));
         }
         for name in self.long().keys() {
-            if is_of_the_client(name) {
+            if OF_THE_CLIENT.iter().any(|begin| name.starts_with(begin)) {
                 return Err(Error::Variable((*name).clone()));
             }
             argv.push(format!("--env={name}"));
@@ -218,6 +248,7 @@ mod tests {
             command: Vec::new(),
             env: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            nonce: None,
             user: None,
             published: None,
             mounts: Vec::new(),

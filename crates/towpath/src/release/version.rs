@@ -308,6 +308,7 @@ impl Version {
                 .map(container::command)
                 .unwrap_or_default(),
             env,
+            nonce: None,
             secrets: process
                 .secrets
                 .iter()

@@ -136,11 +136,19 @@ impl Keeper {
                 let name = rotation::previous(key);
                 let had = had.filter(|had| had.contains_key(key));
                 let is_given = had.map_or(rotation.is_given(), |had| had.contains_key(&name));
-                if had.is_some_and(|had| had[key] == rotation.version) {
-                    let new = opened.given.pop();
-                    opened.others.extend(new.map(|(_, _, value)| value));
+                let is_given = is_given && !keys.contains(&name);
+                // A version that is neither is that of a value which was turned back to under another number.
+                let has_old = had.is_some_and(|had| {
+                    had[key] != version && (had[key] == rotation.version || !rotation.back)
+                });
+                if has_old {
+                    let new = opened.given.pop().map(|(_, _, value)| value);
                     opened.given.push((key.clone(), rotation.version, old));
-                } else if is_given && !keys.contains(&name) {
+                    match is_given {
+                        true => opened.given.extend(new.map(|value| (name, version, value))),
+                        false => opened.others.extend(new),
+                    }
+                } else if is_given {
                     opened.given.push((name, rotation.version, old));
                 } else {
                     opened.others.push(old);

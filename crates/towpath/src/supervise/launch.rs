@@ -118,7 +118,7 @@ impl Supervisor {
         self.start(process, false).await
     }
 
-    /// The same for one that ran before a run which is undone: with the secrets that it had, where they are being rotated.
+    /// The same for one that ran before: with the secrets that it had, where they are being rotated.
     ///
     /// # Errors
     /// As [`Supervisor::launch`].
