@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::application::{BUILT, application, manifest, version};
@@ -92,21 +92,20 @@ fn whoever_takes_its_port_does_not_answer_for_it() {
         TcpListener::bind(("127.0.0.1", port)).unwrap(),
         AtomicBool::new(false),
     );
-    thief.set_nonblocking(true).unwrap();
     let said = std::thread::scope(|scope| {
         scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                let Ok((mut stream, _)) = thief.accept() else {
-                    std::thread::sleep(std::time::Duration::from_millis(5));
-                    continue;
-                };
-                let _ = stream.set_nonblocking(false);
+            while let Ok((mut stream, _)) = thief.accept() {
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
                 let _ = stream.read(&mut [0; 4096]);
                 let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
             }
         });
         let said = fixture.end(running);
         over.store(true, Ordering::Relaxed);
+        // It waits for whoever comes next.
+        TcpStream::connect(("127.0.0.1", port)).unwrap();
         said
     });
     let said = said.expect(5);
