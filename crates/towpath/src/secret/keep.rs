@@ -173,25 +173,33 @@ impl Keeper {
         Ok(audit::given(&rows).remove(whom))
     }
 
-    /// What the instance `whom` is given; it is written into the audit first. One that `comes_back` is given what it had,
+    /// What the instance `whom` is given; it is written into the audit first. One that starts again is given what it had,
     /// as far as that is there: the new value of a rotation may be what nothing can start with.
     ///
     /// # Errors
     /// When one is missing or cannot be read, or the audit cannot be written.
-    pub fn hand_over(
-        &self,
-        whom: &str,
-        keys: &[String],
-        comes_back: bool,
-    ) -> Result<Handed, Error> {
+    pub fn hand_over(&self, whom: &str, keys: &[String]) -> Result<Handed, Error> {
         if keys.is_empty() {
             return Ok(Handed::default());
         }
-        let had = match comes_back {
-            true => self.had(whom, keys)?,
-            false => None,
-        };
+        let had = self.had(whom, keys)?;
         let opened = self.opened(keys, had.as_ref())?;
+        self.write_down(whom, &opened)?;
+        Ok(opened.handed())
+    }
+
+    /// Writes down that the agent reads `keys` as they are now, for `whom`.
+    ///
+    /// # Errors
+    /// As [`Keeper::hand_over`].
+    pub fn note(&self, whom: &str, keys: &[String]) -> Result<(), Error> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        self.write_down(whom, &self.opened(keys, None)?)
+    }
+
+    fn write_down(&self, whom: &str, opened: &Opened) -> Result<(), Error> {
         let given = opened.given.iter();
         let event = Event {
             seq: 0,
@@ -206,7 +214,7 @@ impl Keeper {
         };
         let chain = audit::of_agent(&self.state, &opened.project, &opened.environment);
         chain.add(event, &self.identity()?)?;
-        Ok(opened.handed())
+        Ok(())
     }
 
     /// One value, for the agent itself: it writes down that it looked where it does so.

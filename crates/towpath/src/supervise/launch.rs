@@ -115,18 +115,6 @@ impl Supervisor {
     /// # Errors
     /// When the shim does not come up; nothing of it is left then.
     pub async fn launch(self: &Arc<Self>, process: &Process) -> Result<(), Error> {
-        self.start(process, false).await
-    }
-
-    /// The same for one that ran before: with the secrets that it had, where they are being rotated.
-    ///
-    /// # Errors
-    /// As [`Supervisor::launch`].
-    pub async fn bring_back(self: &Arc<Self>, process: &Process) -> Result<(), Error> {
-        self.start(process, true).await
-    }
-
-    async fn start(self: &Arc<Self>, process: &Process, comes_back: bool) -> Result<(), Error> {
         let turn = self.turn(&process.id).await;
         let (supervisor, process) = (self.clone(), process.clone());
         let id = process.id.clone();
@@ -134,12 +122,12 @@ impl Supervisor {
         // seen to its end, or a stop that follows would miss the shim that is coming up.
         let started = tokio::spawn(async move {
             let _turn = turn;
-            supervisor.launch_now(&process, comes_back).await
+            supervisor.launch_now(&process).await
         });
         started.await.unwrap_or(Err(Error::Silent(id)))
     }
 
-    async fn launch_now(&self, process: &Process, comes_back: bool) -> Result<(), Error> {
+    async fn launch_now(&self, process: &Process) -> Result<(), Error> {
         match self.coming(&process.id).await {
             Some(status) if is_ending(&status) => self.ends(&process.id).await?,
             Some(_) => return Ok(()),
@@ -159,7 +147,7 @@ impl Supervisor {
             }
         })
         .await;
-        let handed = self.handed(process, comes_back)?;
+        let handed = self.handed(process)?;
         self.prepare(process, &dir)?;
         let child = Command::new(&self.places.tow)
             .arg("shim")
@@ -179,13 +167,13 @@ impl Supervisor {
     }
 
     /// The secrets of a process, as its shim takes them; they are forgotten when it has them.
-    fn handed(&self, process: &Process, comes_back: bool) -> Result<Option<Vec<u8>>, Error> {
+    fn handed(&self, process: &Process) -> Result<Option<Vec<u8>>, Error> {
         if process.secrets.is_empty() {
             return Ok(None);
         }
         let failed = |error| Error::Secret(process.id.clone(), error);
         let keeper = Keeper::new(&self.places.state);
-        let handed = keeper.hand_over(&process.id.0, &process.secrets, comes_back);
+        let handed = keeper.hand_over(&process.id.0, &process.secrets);
         let text = serde_json::to_vec(&handed.map_err(failed)?);
         text.map(Some)
             .map_err(|error| Error::Io(self.places.state.clone(), error.into()))

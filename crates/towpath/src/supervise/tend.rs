@@ -187,7 +187,7 @@ async fn revive(
         });
         return;
     }
-    match supervisor.bring_back(process).await {
+    match supervisor.launch(process).await {
         Ok(()) => update(health, |health| health.shims += 1),
         Err(error) => {
             row.refused = row.refused.saturating_add(1);

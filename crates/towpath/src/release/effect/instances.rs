@@ -99,13 +99,6 @@ async fn start(world: &World, process: &Process) -> Result<()> {
     Ok(())
 }
 
-async fn bring_back(world: &World, process: &Process) -> Result<()> {
-    let launched = world.supervisor.bring_back(process).await;
-    launched.map_err(|error| trouble(&error))?;
-    world.supervisor.tend(process.clone());
-    Ok(())
-}
-
 fn trouble(error: &supervise::Error) -> Diagnostic {
     Diagnostic::error("supervise::failed", error.to_string())
 }
@@ -200,10 +193,7 @@ pub(super) async fn start_workers(world: &World, run: &OpenRun, side: Side) -> R
         processes(world, run, side, &ids)?
     };
     for process in &processes {
-        match side {
-            Side::New => start(world, process).await?,
-            _ => bring_back(world, process).await?,
-        }
+        start(world, process).await?;
     }
     for process in &processes {
         is_ready(world, run, process).await?;

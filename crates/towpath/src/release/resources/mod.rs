@@ -110,8 +110,8 @@ fn secret(state: &std::path::Path, name: &str, key: &str) -> Result<String> {
 /// An access is written down with every run that is planned; in between it is the same run's.
 fn note_access(world: &World, name: &str, resource: &Resource) -> Result<()> {
     let keys: Vec<String> = resource.secrets().cloned().collect();
-    let noted = Keeper::new(&world.state()).hand_over(&format!("resource {name}"), &keys, false);
-    noted.map(drop).map_err(|error| io(name, &error))
+    let noted = Keeper::new(&world.state()).note(&format!("resource {name}"), &keys);
+    noted.map_err(|error| io(name, &error))
 }
 
 fn read_own(state: &std::path::Path, path: &std::path::Path) -> std::io::Result<String> {
