@@ -29,6 +29,12 @@ impl Count {
             println!("FAILED {name}: {why}");
             self.failures.push(format!("{name}: {why}"));
         }
+        // All of them take an hour.
+        if all() && self.cases.is_multiple_of(10) {
+            let thread = std::thread::current();
+            let (test, failures) = (thread.name().unwrap_or_default(), self.failures.len());
+            eprintln!("{test}: {} kills, {failures} failures", self.cases);
+        }
     }
 
     /// Prints the counts; fails the test where one case did.

@@ -8,6 +8,7 @@
 
 mod inherit;
 mod launch;
+mod listening;
 mod logs;
 mod probe;
 mod process;

@@ -1,9 +1,11 @@
-//! Who listens on a port, from `/proc`.
+//! Who listens on a port.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
+
+use super::listening::{Listening, listening};
 
 /// The ports that instances get.
 pub const PORTS: Range<u16> = 20_000..32_000;
@@ -22,7 +24,7 @@ pub enum Owner {
 /// Who listens on `port`, seen from the tree of processes `pids`.
 #[must_use]
 pub fn owner(port: u16, pids: &[u32]) -> Owner {
-    let found: Vec<Listening> = entries(TABLES).filter(|one| one.port == port).collect();
+    let found: Vec<Listening> = own().into_iter().filter(|one| one.port == port).collect();
     let inodes: BTreeSet<u64> = found.iter().map(|one| one.inode).collect();
     if inodes.is_empty() {
         return Owner::Nobody;
@@ -74,9 +76,10 @@ pub(super) fn listens_inside(port: u16, pids: &[u32]) -> bool {
 /// The ports that the processes `pids` listen on.
 #[must_use]
 pub fn ports_of(pids: &[u32]) -> Vec<u16> {
-    let own: BTreeSet<u64> = pids.iter().flat_map(|pid| sockets(*pid)).collect();
-    let mut ports: Vec<u16> = entries(TABLES)
-        .filter(|one| own.contains(&one.inode))
+    let inodes: BTreeSet<u64> = pids.iter().flat_map(|pid| sockets(*pid)).collect();
+    let mut ports: Vec<u16> = own()
+        .iter()
+        .filter(|one| inodes.contains(&one.inode))
         .map(|one| one.port)
         .collect();
     ports.sort_unstable();
@@ -96,15 +99,10 @@ pub fn free_port(start: u64, taken: &BTreeSet<u16>) -> Option<u16> {
         })
 }
 
-/// A listening TCP socket.
-struct Listening {
-    port: u16,
-    uid: u32,
-    inode: u64,
+/// Those of the caller's own network; from the tables where the kernel does not tell otherwise.
+fn own() -> Vec<Listening> {
+    listening().unwrap_or_else(|_| entries(["/proc/net/tcp", "/proc/net/tcp6"]).collect())
 }
-
-/// Those of the caller's own network.
-const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
 
 /// Every listening TCP socket of these tables; the columns are those of proc(5).
 fn entries(tables: [impl AsRef<std::path::Path>; 2]) -> impl Iterator<Item = Listening> {
@@ -154,4 +152,38 @@ fn name(pid: u32) -> String {
         .unwrap_or_default()
         .trim()
         .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The kernel and its tables tell the same of sockets that listen, and nothing of one that is connected.
+    #[test]
+    fn the_kernel_tells_what_its_tables_hold() {
+        let addresses = ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"];
+        let open = addresses.map(|address| TcpListener::bind(address).ok());
+        let here: Vec<&TcpListener> = open.iter().flatten().collect();
+        let client = std::net::TcpStream::connect(here[0].local_addr().unwrap()).unwrap();
+        let inode =
+            |socket: &dyn std::os::fd::AsFd| rustix::fs::fstat(socket.as_fd()).unwrap().st_ino;
+        let expected: BTreeSet<(u16, u64)> = here
+            .iter()
+            .map(|one| (one.local_addr().unwrap().port(), inode(one)))
+            .collect();
+        let connected = inode(&client);
+        let of_mine = |found: Vec<Listening>| -> BTreeSet<Listening> {
+            let mine = expected.iter().map(|(_, inode)| *inode);
+            let mine: BTreeSet<u64> = mine.chain([connected]).collect();
+            let found = found.into_iter();
+            found.filter(|one| mine.contains(&one.inode)).collect()
+        };
+        let told = of_mine(listening().unwrap());
+        let pairs = told.iter().map(|one| (one.port, one.inode));
+        assert_eq!(pairs.collect::<BTreeSet<_>>(), expected);
+        let uid = rustix::process::getuid().as_raw();
+        assert!(told.iter().all(|one| one.uid == uid));
+        let tables = entries(["/proc/net/tcp", "/proc/net/tcp6"]).collect();
+        assert_eq!(told, of_mine(tables));
+    }
 }
