@@ -282,6 +282,12 @@ fn a_url_that_is_a_secret_is_opened_by_the_agent() {
     );
     let url = url::of_kept(&from)["url"].clone();
     let set = ["secrets", "set", "DATABASE_URL", "-e", PRODUCTION];
+    // Nothing is asked at that address: it is of a machine that nobody has.
+    let plain = "postgres://shop:a-password@db.invalid/shop?sslmode=disable";
+    fixture.tow_with(&set, plain).expect(0);
+    let refused = fixture.tow(&promote).expect(4);
+    let code = "promote::plain-database";
+    assert!(refused.err.contains(code), "{}", refused.err);
     fixture.tow_with(&set, &url).expect(0);
     fixture.tow(&promote).expect(0);
     let listen = fixture.listen(PRODUCTION);

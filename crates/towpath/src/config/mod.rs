@@ -47,7 +47,7 @@ pub use load::{Rehearse, SignIn, Traffic, TrafficRequest, TrafficWrite, TrafficZ
 use names::Names;
 pub use probe::{Alive, Probe, Ready, Steady};
 pub use purpose::Purpose;
-pub use resource::{Address, Backup, Resource, ResourceKind};
+pub use resource::{Address, Backup, Resource, ResourceKind, VERIFY, is_plain};
 pub use secret::{Generate, KEY_BYTES, Secret, SecretKind};
 use service::Draft;
 pub use sheet::{Explained, Origin, Overridden};

@@ -314,18 +314,31 @@ pub(super) fn plain(sheet: &Sheet<'_>) -> Vec<Diagnostic> {
     addresses
         .filter_map(|address| {
             let text = address.quiet_text()?;
-            let is_plain = text.contains("sslmode=disable") && !is_here(text);
             let message = format!(
                 "`{}` has `sslmode=disable`, and releases end in {}",
                 address.path, sheet.environment
             );
-            (is_plain && !has_password(text)).then(|| {
+            (is_plain(text) && !has_password(text)).then(|| {
                 Diagnostic::warning("config::plain-database", message)
-                    .label(address.key.clone(), "data and passwords' proofs can be read on the way")
-                    .help("make it `sslmode=verify-full&sslrootcert=system`, or name a file of the authority's certificate")
+                    .label(
+                        address.key.clone(),
+                        "data and passwords' proofs can be read on the way",
+                    )
+                    .note("`tow promote` refuses it")
+                    .help(VERIFY)
             })
         })
         .collect()
+}
+
+/// What to do about a URL that [`is_plain`].
+pub const VERIFY: &str = "make it `sslmode=verify-full&sslrootcert=system`, or name a file of the authority's certificate";
+
+/// Whether what goes to the PostgreSQL of this URL leaves the machine, and unencrypted.
+#[must_use]
+pub fn is_plain(url: &str) -> bool {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    query.split('&').any(|pair| pair == "sslmode=disable") && !is_here(url)
 }
 
 /// Whether the host is this machine itself.

@@ -143,6 +143,9 @@ fn plan(
     }
     engine(&containers)?;
     secrets::check(world, &config, operation, order)?;
+    if operation == Operation::Promote && config.promote.last() == Some(&config.environment) {
+        resources::encrypted(world, &config).map_err(Refusal::Refused)?;
+    }
     if let (Some(release), Operation::Promote) = (prepared.release, operation) {
         baked::check(world, &config, &prepare::record(world, release)?)?;
     }

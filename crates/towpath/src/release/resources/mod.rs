@@ -13,7 +13,7 @@ mod server;
 use std::collections::BTreeMap;
 
 use super::{World, database};
-use crate::config::{Address, Config, Resource, ResourceKind};
+use crate::config::{self, Address, Config, Resource, ResourceKind};
 use crate::diagnostic::Diagnostic;
 use crate::id::InstanceId;
 use crate::resource::kept::{self, Engine, Kept};
@@ -198,6 +198,27 @@ pub(super) fn reach(world: &World, config: &Config) -> Result<()> {
         attributes(&world.state(), name, resource)?;
         if let Some(direct) = &resource.direct_url {
             read(&world.state(), name, direct)?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what would put production's data on a network unencrypted; wherever the URL stands, in a secret too.
+pub(super) fn encrypted(world: &World, config: &Config) -> Result<()> {
+    for (name, resource) in &config.resources {
+        for address in [&resource.url, &resource.direct_url].into_iter().flatten() {
+            if config::is_plain(&read(&world.state(), name, address)?) {
+                let text = format!(
+                    "the URL of `{name}` has `sslmode=disable`, and releases end in {}",
+                    config.environment
+                );
+                return Err(Diagnostic::error("promote::plain-database", text)
+                    .note(
+                        "data and passwords' proofs could be read on the way; nothing was touched",
+                    )
+                    .note("a roll-back asks for none of that")
+                    .help(config::VERIFY));
+            }
         }
     }
     Ok(())
