@@ -3,7 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use towpath::secret::keep::Keeper;
-use towpath::secret::{Audit, Contact, Error, Event, File, Identity, Pin, Value};
+use towpath::secret::{Audit, Contact, Error, Event, File, Identity, Pin, Value, audit};
 
 /// A folder of its own, removed with the test.
 struct Folder(PathBuf);
@@ -284,4 +284,58 @@ fn a_chain_survives_a_crash_at_every_byte_of_its_last_row() {
             .verify(&rows, signed.as_ref(), &stranger, None)
             .is_err()
     );
+}
+
+/// Who is stopped in the middle of a rotation, and starts again, has what he had before: the other value may be what
+/// nothing starts with.
+#[test]
+fn whoever_starts_again_in_a_rotation_has_what_he_had() {
+    let folder = Folder::new("again");
+    let keeper = Keeper::new(&folder.0);
+    let agent = keeper.identity().expect("an identity");
+    let mut file = begun(&agent);
+    let key = || "A".to_owned();
+    let take = |file: &mut File| {
+        file.sign("staging", &agent).expect("a signature");
+        let part = file.part("staging").expect("a part");
+        keeper.take(&part, "notes", "staging").expect("taken");
+    };
+    // The value under its own name, and the one beside it.
+    let gets = |whom: &str| {
+        let env = keeper.hand_over(whom, &[key()]).expect("secrets").env;
+        [env.get("A").cloned(), env.get("A_PREVIOUS").cloned()]
+    };
+    let both = |first: &str, then: &str| [Some(first.to_owned()), Some(then.to_owned())];
+    let alone = |text: &str| [Some(text.to_owned()), None];
+    let (old, new) = ("the value of a", "another");
+    take(&mut file);
+    assert_eq!(gets("first"), alone(old));
+
+    file.rotate("staging", "A", &value(new), true, 2, &agent)
+        .expect("a rotation");
+    take(&mut file);
+    assert_eq!(gets("first"), alone(old), "it had no other");
+    assert_eq!(gets("second"), both(new, old));
+    assert_eq!(gets("second"), both(new, old), "and again");
+
+    // Turned back to, the old value has a third version, which nobody was given under that number.
+    file.turn_round("staging", "A", true, &agent)
+        .expect("the way back");
+    take(&mut file);
+    assert_eq!(gets("third"), both(old, new));
+    assert_eq!(
+        gets("first"),
+        alone(old),
+        "the same value by another number"
+    );
+    assert_eq!(gets("second"), both(new, old), "both, as it had them");
+
+    // What the agent reads for itself is what is now, whatever it read before.
+    keeper.note("second", &[key()]).expect("a note");
+    let chain = audit::of_agent(&folder.0, "notes", "staging");
+    let (rows, _) = chain.read().expect("a chain");
+    assert_eq!(audit::given(&rows)["second"]["A"], 3);
+    file.advance("staging", "A", None, 0);
+    take(&mut file);
+    assert_eq!(gets("second"), alone(old));
 }
