@@ -68,6 +68,7 @@ lint: need
 	cargo fmt --check --all
 	cargo fmt --check $(FLOWSCOPE)
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked -p tow --test tls --test containers --test migrators -- -D warnings
 	cargo clippy --locked $(FLOWSCOPE) --target-dir target --all-targets -- -D warnings
 
 # `make test` takes each step at one of its points; this takes every step at every point, pairs of

@@ -48,6 +48,46 @@ pub fn whole(fixture: &Fixture, engine: &Engine) -> Status {
     until_ok(look).unwrap_or_else(|why| panic!("{why}"))
 }
 
+/// Kills it; without its engine a deployment is refused, and what runs goes on.
+fn kill(victim: &str, fixture: &Fixture, engine: &mut Engine, before: &Status, load: &Traffic) {
+    let name = &before.instances[0].id.0;
+    match victim {
+        "agent" => {
+            machine::kill(before.agent_pid);
+            until("it is gone", || {
+                (!machine::is_alive(before.agent_pid)).then_some(())
+            });
+            fixture.status(STAGING);
+        }
+        "client" => machine::kill(client_of(keepers(fixture)[name])),
+        "keeper" => machine::kill(keepers(fixture)[name]),
+        "shim" => {
+            let shims = machine::shims(&fixture.state(STAGING));
+            machine::kill(shims[name][0]);
+        }
+        "container" => drop(engine.ask(&["kill", &engine.of(name)])),
+        _ => {
+            engine.kill();
+            load.more();
+            let without = load.failed();
+            println!("engine away: {without} of {} requests failed", load.total());
+            assert_eq!(without, 0, "what runs goes on without its engine");
+            let refused = fixture.tow(&["deploy", "-e", STAGING, "--again"]).expect(1);
+            assert!(
+                refused.err.contains("container::no-engine"),
+                "{}",
+                refused.err
+            );
+            assert!(
+                refused.err.contains("nothing was touched"),
+                "{}",
+                refused.err
+            );
+            engine.up();
+        }
+    }
+}
+
 #[test]
 fn whoever_is_killed_leaves_one_container_each() {
     let mut engine = Engine::plain();
@@ -68,46 +108,11 @@ fn whoever_is_killed_leaves_one_container_each() {
         let name = before.instances[0].id.0.clone();
         let container = engine.of(&name);
         let load = Traffic::start(&fixture, &listen);
-        match victim {
-            "agent" => {
-                machine::kill(before.agent_pid);
-                until("it is gone", || {
-                    (!machine::is_alive(before.agent_pid)).then_some(())
-                });
-                fixture.status(STAGING);
-            }
-            "client" => machine::kill(client_of(keepers(&fixture)[&name])),
-            "keeper" => machine::kill(keepers(&fixture)[&name]),
-            "shim" => {
-                let shims = machine::shims(&fixture.state(STAGING));
-                machine::kill(shims[&name][0]);
-            }
-            "container" => drop(engine.ask(&["kill", &container])),
-            _ => {
-                engine.kill();
-                load.more();
-                let without = load.failed();
-                println!("engine away: {without} of {} requests failed", load.total());
-                assert_eq!(without, 0, "what runs goes on without its engine");
-                let refused = fixture.tow(&["deploy", "-e", STAGING, "--again"]).expect(1);
-                assert!(
-                    refused.err.contains("container::no-engine"),
-                    "{}",
-                    refused.err
-                );
-                assert!(
-                    refused.err.contains("nothing was touched"),
-                    "{}",
-                    refused.err
-                );
-                engine.up();
-            }
-        }
+        kill(victim, &fixture, &mut engine, &before, &load);
         load.more();
         until_ok(|| {
             let now = engine.of(&name);
-            let kept = must_be_zero;
-            match (kept, now == container) {
+            match (must_be_zero, now == container) {
                 (true, true) => Ok(()),
                 (false, false) if !now.is_empty() => Ok(()),
                 _ => Err(format!(

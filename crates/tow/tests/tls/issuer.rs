@@ -91,7 +91,11 @@ impl Load {
                     .enable_all()
                     .build()
                     .unwrap();
-                let host = if index % 2 == 0 { "a.test" } else { "b.test" };
+                let host = if index.is_multiple_of(2) {
+                    "a.test"
+                } else {
+                    "b.test"
+                };
                 while !stop.load(SeqCst) {
                     counts[0].fetch_add(1, SeqCst);
                     let answer = runtime.block_on(client.get(addr, host, "/version"));
