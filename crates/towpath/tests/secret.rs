@@ -3,6 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use towpath::secret::keep::Keeper;
+use towpath::secret::rotation::Given;
 use towpath::secret::{Audit, Contact, Error, Event, File, Identity, Pin, Value, audit};
 
 /// A folder of its own, removed with the test.
@@ -190,18 +191,31 @@ fn a_file_of_before_and_one_by_a_stranger_are_refused() {
 
     // An agent takes what follows, for its own environment, and nothing else.
     let keeper = Keeper::new(&folder.0);
+    let none = Given::new();
     let part = second.part("staging").expect("a part");
-    keeper.take(&part, "notes", "staging").expect("taken");
-    assert!(keeper.take(&part, "notes", "production").is_err());
-    assert!(keeper.take(&part, "other", "staging").is_err());
+    keeper
+        .take(&part, "notes", "staging", &none)
+        .expect("taken");
+    assert!(keeper.take(&part, "notes", "production", &none).is_err());
+    assert!(keeper.take(&part, "other", "staging", &none).is_err());
     assert!(
         keeper
-            .take(&first.part("staging").expect("a part"), "notes", "staging")
+            .take(
+                &first.part("staging").expect("a part"),
+                "notes",
+                "staging",
+                &none
+            )
             .is_err()
     );
     assert!(
         keeper
-            .take(&taken.part("staging").expect("a part"), "notes", "staging")
+            .take(
+                &taken.part("staging").expect("a part"),
+                "notes",
+                "staging",
+                &none
+            )
             .is_err()
     );
     let lack = keeper
@@ -298,7 +312,10 @@ fn whoever_starts_again_in_a_rotation_has_what_he_had() {
     let take = |file: &mut File| {
         file.sign("staging", &agent).expect("a signature");
         let part = file.part("staging").expect("a part");
-        keeper.take(&part, "notes", "staging").expect("taken");
+        let none = Given::new();
+        keeper
+            .take(&part, "notes", "staging", &none)
+            .expect("taken");
     };
     // The value under its own name, and the one beside it.
     let gets = |whom: &str| {
@@ -338,4 +355,58 @@ fn whoever_starts_again_in_a_rotation_has_what_he_had() {
     file.advance("staging", "A", None, 0);
     take(&mut file);
     assert_eq!(gets("second"), alone(old));
+}
+
+/// Of a value that is set anew the old one stays as long as what serves has it: nobody knows of the new one yet whether
+/// anything starts with it.
+#[test]
+fn whoever_starts_again_after_a_value_was_set_has_what_he_had() {
+    let folder = Folder::new("set");
+    let keeper = Keeper::new(&folder.0);
+    let agent = keeper.identity().expect("an identity");
+    let mut file = begun(&agent);
+    let mut take = |text: Option<&str>, in_use: u32| {
+        if let Some(text) = text {
+            file.set("staging", "A", &value(text), 2, &agent)
+                .expect("a row");
+        }
+        file.sign("staging", &agent).expect("a signature");
+        let part = file.part("staging").expect("a part");
+        let in_use = Given::from([("A".to_owned(), in_use)]);
+        keeper
+            .take(&part, "notes", "staging", &in_use)
+            .expect("taken");
+    };
+    let gets = |whom: &str| {
+        let handed = keeper
+            .hand_over(whom, &["A".to_owned(), "B".to_owned()])
+            .expect("secrets");
+        assert_eq!(handed.env["B"], "the value of b");
+        let value = handed.env["A"].clone();
+        assert!(handed.conceal.contains(&value));
+        value
+    };
+    take(None, 1);
+    assert_eq!(gets("first"), "the value of a");
+    take(Some("second"), 1);
+    assert_eq!(gets("first"), "the value of a");
+    assert_eq!(gets("new"), "second");
+    assert_eq!(gets("new"), "second");
+    // What serves has the first value still, whatever was tried in between.
+    take(Some("the third"), 1);
+    assert_eq!(gets("first"), "the value of a");
+    assert_eq!(gets("new"), "the third", "the second is nowhere");
+    take(None, 1);
+    assert_eq!(gets("first"), "the value of a", "said again");
+    let before = folder.0.join("secrets.before.toml");
+    let text = std::fs::read_to_string(&before).expect("what was replaced");
+    assert!(!text.contains("the value"), "{text}");
+    // The third serves: the way back to the first is a new one.
+    take(Some("the fourth"), 3);
+    assert_eq!(gets("new"), "the third");
+    let file = folder.0.join("tow.secrets.toml");
+    let text = std::fs::read_to_string(file).expect("what is here");
+    assert!(text.contains("version = 4"), "{text}");
+    take(None, 4);
+    assert!(!before.exists(), "nobody has it");
 }

@@ -9,6 +9,7 @@ use towpath::agent::socket;
 use crate::canary::set;
 use crate::fixture::{Fixture, PRODUCTION, Running, STAGING, Said, tow};
 use crate::machine;
+use crate::whole::whole;
 
 const MANIFEST: &str = r#"
 app = "fixture"
@@ -233,4 +234,40 @@ fn who_does_not_read_all_secrets_cannot_rename_them() {
     fixture.env = mine;
     fixture.tow(&["secrets", "rename"]).expect(0);
     assert_ne!(fs::read(&file).unwrap(), before);
+}
+
+/// Whether anything starts with a value that was just set is not known before something has: what a deployment stopped
+/// comes back with its own, and so it does after the machine was down.
+#[test]
+fn a_value_that_nothing_starts_with_is_undone_with_its_deployment() {
+    let worker = "run = \"APP worker\"\nenv = { DATA = \"DATA\" }\nready = { log = \"works on\", every = \"20ms\" }";
+    let keyed = r#"run = '''! env | grep -qx KEY=a-value-of-no-use && exec APP worker'''
+env = { DATA = "DATA" }
+secrets = ["KEY"]
+ready = { log = "works on", every = "20ms", within = "3s" }"#;
+    let manifest = crate::fixture::MANIFEST.replace(worker, keyed);
+    let mut fixture = Fixture::with(&manifest);
+    let home = fixture.dir.join("config");
+    fixture.env.push(("XDG_CONFIG_HOME", home));
+    set(&fixture, "KEY", STAGING, "a-value-that-serves").expect(0);
+    let serving = fixture.commit();
+    fixture.tow(&["deploy", "-e", STAGING]).expect(0);
+    set(&fixture, "KEY", STAGING, "a-value-of-no-use").expect(0);
+    fixture.commit();
+    fixture.tow(&["deploy", "-e", STAGING]).expect(5);
+    whole(&fixture, STAGING, &serving).unwrap();
+    // What dies with its shim is started by the agent.
+    for shim in machine::shims(&fixture.state(STAGING))
+        .into_values()
+        .flatten()
+    {
+        machine::kill(shim);
+    }
+    whole(&fixture, STAGING, &serving).unwrap();
+
+    set(&fixture, "KEY", STAGING, "a-value-that-serves-too").expect(0);
+    let version = fixture.commit();
+    fixture.tow(&["deploy", "-e", STAGING]).expect(0);
+    whole(&fixture, STAGING, &version).unwrap();
+    fixture.down(STAGING);
 }

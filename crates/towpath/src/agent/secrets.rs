@@ -4,8 +4,9 @@ use super::answer::{Failure, failed, refused};
 use super::api::{AuditRows, Holder, SecretsStatus, TakeSecrets};
 use crate::diagnostic::Diagnostic;
 use crate::id::InstanceId;
-use crate::release::World;
+use crate::release::{Instance, World};
 use crate::secret::keep::Keeper;
+use crate::secret::rotation::Given;
 use crate::secret::{Error, File, audit};
 use crate::supervise;
 
@@ -60,8 +61,23 @@ pub(super) fn status(world: &World) -> Result<SecretsStatus, Failure> {
 
 pub(super) fn take(world: &World, asked: &TakeSecrets) -> Result<(), Failure> {
     let file = File::parse(&asked.text).map_err(|error| trouble(&error))?;
-    let taken = keeper(world).take(&file, &world.app, &world.environment);
+    let in_use = in_use(world)?;
+    let taken = keeper(world).take(&file, &world.app, &world.environment, &in_use);
     taken.map_err(|error| self::taken(world, &error))
+}
+
+/// Versions of the secrets that the version which serves was given.
+fn in_use(world: &World) -> Result<Given, Failure> {
+    let now = world.environment().map_err(failed)?;
+    let Some(live) = now.live else {
+        return Ok(Given::new());
+    };
+    let chain = audit::of_agent(&world.state(), &world.app, &world.environment);
+    let (rows, _) = chain.read().map_err(|error| trouble(&error))?;
+    let given = audit::given(&rows);
+    let has = |instance: &Instance| given.get(&instance.id.0);
+    let has = live.instances.iter().filter_map(has).flatten();
+    Ok(has.map(|(key, version)| (key.clone(), *version)).collect())
 }
 
 /// What a dry run brings along, where it would be taken; it is not.

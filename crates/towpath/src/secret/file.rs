@@ -163,11 +163,14 @@ impl File {
     /// # Errors
     /// As [`File::parse`], and when it cannot be read.
     pub fn read(root: &Path) -> Result<Option<File>, Error> {
-        let path = root.join(super::FILE);
-        match std::fs::read_to_string(&path) {
+        File::at(&root.join(super::FILE))
+    }
+
+    pub(super) fn at(path: &Path) -> Result<Option<File>, Error> {
+        match std::fs::read_to_string(path) {
             Ok(text) => File::parse(&text).map(Some),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::Io(path, error)),
+            Err(error) => Err(Error::Io(path.to_owned(), error)),
         }
     }
 

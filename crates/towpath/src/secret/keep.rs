@@ -55,18 +55,61 @@ impl Keeper {
         }
     }
 
-    /// Takes the environment's part of a file in the place of the one before.
+    /// Takes the environment's part of a file in the place of the one before. `in_use` is what the version that serves
+    /// was given: of that the old values stay, for it to start again with. Nobody knows yet that the new ones are any good.
     ///
     /// # Errors
     /// When it is another environment's, not as it was signed, or older than what was here.
-    pub fn take(&self, file: &File, app: &str, environment: &str) -> Result<(), Error> {
+    pub fn take(
+        &self,
+        file: &File,
+        app: &str,
+        environment: &str,
+        in_use: &Given,
+    ) -> Result<(), Error> {
         let next = self.weigh(file, app, environment)?;
-        let path = self.pin();
+        let replaced = self.replaced(file, environment, in_use)?;
+        let (path, before) = (self.pin(), self.before());
         let text = file.text()?;
         let target = self.state.join(super::FILE);
+        if !replaced.environments.is_empty() {
+            let written = write_whole(&before, replaced.text()?.as_bytes());
+            written.map_err(|error| Error::Io(before.clone(), error))?;
+        }
         // Remembered first: what is cut off here is said again, and is the same generation.
         next.write(&path)?;
-        write_whole(&target, text.as_bytes()).map_err(|error| Error::Io(target, error))
+        write_whole(&target, text.as_bytes()).map_err(|error| Error::Io(target, error))?;
+        match replaced.environments.is_empty() {
+            true => remove(&before),
+            false => Ok(()),
+        }
+    }
+
+    /// What is here of `in_use`, and is not in `file` any more.
+    fn replaced(&self, file: &File, environment: &str, in_use: &Given) -> Result<File, Error> {
+        let here = [File::read(&self.state)?, File::at(&self.before())?];
+        let here = here.iter().flatten();
+        let mut replaced = File::new(&file.project);
+        for (key, version) in in_use {
+            let of_use = |file: &File| {
+                let row = file.row(environment, key);
+                row.filter(|row| row.version == *version).cloned()
+            };
+            if of_use(file).is_some() {
+                continue;
+            }
+            let mut same = here.clone().filter(|one| one.project == file.project);
+            if let Some(row) = same.find_map(of_use) {
+                let secrets = replaced.environments.entry(environment.to_owned());
+                secrets.or_default().rows.insert(key.clone(), row);
+            }
+        }
+        Ok(replaced)
+    }
+
+    /// Where values stay that were replaced, as long as what serves has them.
+    fn before(&self) -> PathBuf {
+        self.state.join("secrets.before.toml")
     }
 
     fn pin(&self) -> PathBuf {
@@ -120,6 +163,7 @@ impl Keeper {
         let environment = file.environments.keys().next().cloned().unwrap_or_default();
         file.verify(&environment)?;
         let identity = self.identity()?;
+        let before = File::at(&self.before())?;
         let mut opened = Opened {
             project: file.project.clone(),
             environment,
@@ -131,6 +175,21 @@ impl Keeper {
             let row = file.row(&opened.environment, key);
             let version = row.map_or(0, |row| row.version);
             opened.given.push((key.clone(), version, value));
+            let before = before.as_ref().map(|before| {
+                let version = before.row(&opened.environment, key)?.version;
+                Some((version, before.open(&opened.environment, key, &identity)))
+            });
+            if let Some((kept, old)) = before.flatten() {
+                let has_kept = had.is_some_and(|had| had.get(key) == Some(&kept));
+                let is_rotated = row.is_some_and(|row| row.rotation.is_some());
+                match opened.given.last_mut() {
+                    Some(last) if has_kept && !is_rotated => {
+                        let (_, _, new) = std::mem::replace(last, (key.clone(), kept, old?));
+                        opened.others.push(new);
+                    }
+                    _ => opened.others.extend(old.ok()),
+                }
+            }
             let old = file.open_previous(&opened.environment, key, &identity)?;
             if let (Some(old), Some(rotation)) = (old, row.and_then(|row| row.rotation.as_ref())) {
                 let name = rotation::previous(key);
@@ -158,7 +217,7 @@ impl Keeper {
         Ok(opened)
     }
 
-    /// What the instance `whom` was given last, where anything that it could have is being rotated.
+    /// What the instance `whom` was given last, where anything that it could have is being rotated, or was replaced.
     fn had(&self, whom: &str, keys: &[String]) -> Result<Option<Given>, Error> {
         let Some(file) = self.file()? else {
             return Ok(None);
@@ -166,7 +225,7 @@ impl Keeper {
         let environment = file.environments.keys().next();
         let environment = environment.map_or("", String::as_str);
         let mut rows = keys.iter().filter_map(|key| file.row(environment, key));
-        if rows.all(|row| row.rotation.is_none()) {
+        if rows.all(|row| row.rotation.is_none()) && !self.before().exists() {
             return Ok(None);
         }
         let (rows, _) = audit::of_agent(&self.state, &file.project, environment).read()?;
@@ -252,6 +311,15 @@ impl Keeper {
             Ok(opened) => redact::redact(&text, &redact::needles(&opened.values())),
             Err(_) => "what it said is not shown: it might hold a secret".to_owned(),
         }
+    }
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::Io(path.to_owned(), error))
+        }
+        _ => Ok(()),
     }
 }
 

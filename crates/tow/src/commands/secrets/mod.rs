@@ -146,7 +146,7 @@ async fn set(cli: &Cli, arguments: &Set) -> Ending {
     ));
     hand_in(&place, agent);
     out::note(format!(
-        "  commit {}; running instances get it with their next start",
+        "  commit {}; the next deployment's instances get it",
         secret::FILE
     ));
     Ok(0)
