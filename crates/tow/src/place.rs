@@ -112,7 +112,11 @@ impl App {
             .and_then(|value| value.as_text())
             .map(str::to_owned);
         let name = name.filter(|_| bytes.len() == text.len()).ok_or_else(|| {
-            out::invalid_manifest(&Report::new("tow.toml", &text, mistakes), false)
+            let report = match mistakes.is_empty() {
+                true => config::check_text("tow.toml", &text),
+                false => Report::new("tow.toml", &text, mistakes),
+            };
+            out::invalid_manifest(&report, false)
         })?;
         Ok(App {
             root: root.to_owned(),

@@ -93,9 +93,13 @@ fn secrets(manifest: &Manifest, root: &std::path::Path) -> Result<Vec<Diagnostic
     })?;
     let environments = manifest.environments();
     for environment in &environments {
-        file.as_ref()
-            .map_or(Ok(()), |file| file.verify(environment))
-            .map_err(wrong)?;
+        match (&file, app) {
+            (Some(file), Some(app)) => super::secrets::checked(file, app, environment)
+                .map(drop)
+                .map_err(|trouble| Trouble { exit: 3, ..trouble })?,
+            (Some(file), None) => file.verify(environment).map_err(wrong)?,
+            (None, _) => {}
+        }
     }
     let has = |environment: &str, name: &str| {
         file.as_ref()

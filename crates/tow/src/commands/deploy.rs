@@ -179,10 +179,10 @@ async fn serves(client: &Client) -> String {
 }
 
 /// SIGINT, SIGTERM and SIGHUP, from when it is made; one that cannot be listened for ends the command at once.
-struct Leaving([Option<Signal>; 3]);
+pub struct Leaving([Option<Signal>; 3]);
 
 impl Leaving {
-    fn listen() -> Leaving {
+    pub fn listen() -> Leaving {
         let kinds = [
             SignalKind::interrupt(),
             SignalKind::terminate(),
@@ -192,7 +192,7 @@ impl Leaving {
     }
 
     /// Returns when one of them came.
-    async fn told(&mut self) {
+    pub async fn told(&mut self) {
         std::future::poll_fn(|context| {
             let mut signals = self.0.iter_mut().flatten();
             match signals.any(|signal| signal.poll_recv(context).is_ready()) {
@@ -264,7 +264,13 @@ pub async fn deploy(cli: &Cli, arguments: &Deploy) -> Ending {
         json: arguments.there.json,
     })
     .await?;
-    wait(&client, arguments.wait && !arguments.there.dry_run, ended).await
+    wait(
+        &place,
+        &client,
+        arguments.wait && !arguments.there.dry_run,
+        ended,
+    )
+    .await
 }
 
 /// Sends the commit that is to be built, unless it is there.
@@ -334,11 +340,31 @@ fn not_committed(error: &build::Error) -> Trouble {
     }
 }
 
-/// Until the window is over: then going back is no longer a switch.
-async fn wait(client: &Client, wait: bool, ended: u8) -> Ending {
+/// Until the window is over, or somebody ends the command: then going back is no longer a switch.
+async fn wait(place: &Place, client: &Client, wait: bool, ended: u8) -> Ending {
     if !wait || ended != 0 {
         return Ok(ended);
     }
+    let mut leaving = Leaving::listen();
+    tokio::select! {
+        ended = is_over(client) => ended,
+        () = leaving.told() => Err(passes(place)),
+    }
+}
+
+fn passes(place: &Place) -> Trouble {
+    let environment = &place.environment;
+    let text = format!("the window of {environment} goes on without this command");
+    let diagnostic = Diagnostic::warning("deploy::detached", text).help(format!(
+        "`tow status -e {environment}` shows it, `tow rollback -e {environment}` goes back while it lasts"
+    ));
+    Trouble {
+        exit: 1,
+        diagnostic,
+    }
+}
+
+async fn is_over(client: &Client) -> Ending {
     loop {
         let status: Status = client
             .get("/v1/status")
@@ -380,7 +406,13 @@ pub async fn promote(cli: &Cli, arguments: &Promote) -> Ending {
         json: arguments.there.json,
     })
     .await?;
-    wait(&client, arguments.wait && !arguments.there.dry_run, ended).await
+    wait(
+        &place,
+        &client,
+        arguments.wait && !arguments.there.dry_run,
+        ended,
+    )
+    .await
 }
 
 /// The environment that releases come from on their way to `place`.

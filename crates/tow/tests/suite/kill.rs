@@ -33,7 +33,7 @@ impl Count {
         if all() && self.cases.is_multiple_of(10) {
             let thread = std::thread::current();
             let (test, failures) = (thread.name().unwrap_or_default(), self.failures.len());
-            eprintln!("{test}: {} kills, {failures} failures", self.cases);
+            println!("{test}: {} kills, {failures} failures", self.cases);
         }
     }
 

@@ -117,6 +117,21 @@ impl Row {
     }
 }
 
+/// It comes with a repository, and may be anything: a pipe that nobody writes to, or without an end.
+fn text_of(path: &Path) -> std::io::Result<String> {
+    use std::io::Read;
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let mut options = std::fs::File::options();
+    let file = options.read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is no file"));
+    }
+    let mut text = String::new();
+    file.take(LARGEST as u64 + 1).read_to_string(&mut text)?;
+    Ok(text)
+}
+
 impl File {
     /// An empty one.
     #[must_use]
@@ -167,7 +182,7 @@ impl File {
     }
 
     pub(super) fn at(path: &Path) -> Result<Option<File>, Error> {
-        match std::fs::read_to_string(path) {
+        match text_of(path) {
             Ok(text) => File::parse(&text).map(Some),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::Io(path.to_owned(), error)),
@@ -310,6 +325,12 @@ impl File {
         text
     }
 
+    /// Has the next signature be of a later generation than `seen`.
+    pub fn follow(&mut self, environment: &str, seen: u64) {
+        let secrets = self.environments.entry(environment.to_owned()).or_default();
+        secrets.signed.generation = secrets.signed.generation.max(seen);
+    }
+
     /// Signs what an environment has now, as one generation more.
     ///
     /// # Errors
@@ -361,7 +382,10 @@ impl File {
         let key = readers.get(&signed.by).and_then(|one| one.key.as_deref());
         let statement = self.statement(environment, signed);
         if !key.is_some_and(|key| identity::verify(&statement, &signed.signature, key)) {
-            wrong.push("the signature of the list of rows is not right".to_owned());
+            wrong.push(
+                "the list of who reads them, and of rows, is not the one that was signed"
+                    .to_owned(),
+            );
         }
         wrong.extend(differences(secrets));
         match wrong.is_empty() {

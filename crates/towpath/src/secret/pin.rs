@@ -5,16 +5,20 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, File};
+use super::{Error, File, Person};
 use crate::state::write_whole;
 
 /// What is remembered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pin {
-    generation: u64,
+    /// How often the secrets were changed.
+    pub generation: u64,
     signature: String,
     /// Keys that the next generation may be signed with.
     keys: Vec<String>,
+    /// To whom values were encrypted; not known of what was remembered before this was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    readers: Option<Vec<String>>,
 }
 
 impl Pin {
@@ -50,6 +54,12 @@ impl Pin {
         };
         let key = file.people.get(&signed.by).and_then(|one| one.key.clone());
         if let Some(before) = before {
+            if signed.generation == 0 && before.generation > 0 {
+                return tampered(format!(
+                    "are gone: generation {} was here already",
+                    before.generation
+                ));
+            }
             if signed.generation < before.generation {
                 return tampered(format!(
                     "were set back: this is generation {}, and {} was here already",
@@ -76,7 +86,20 @@ impl Pin {
             generation: signed.generation,
             signature: signed.signature.clone(),
             keys: keys.collect(),
+            readers: Some(readers(file, environment)),
         })
+    }
+
+    /// Names of those who are said to read an environment's secrets, and were no readers before.
+    #[must_use]
+    pub fn newcomers(&self, file: &File, environment: &str) -> Vec<String> {
+        let known = |one: &Person| match &self.readers {
+            Some(readers) => readers.contains(&one.recipient),
+            None => one.key.as_ref().is_none_or(|key| self.keys.contains(key)),
+        };
+        let readers = file.readers(environment);
+        let new = readers.filter(|(_, one)| !known(one));
+        new.map(|(name, _)| name.clone()).collect()
     }
 
     /// Remembers it in the file `path`.
@@ -87,4 +110,9 @@ impl Pin {
         let text = serde_json::to_vec(self).map_err(|error| Error::Form(error.to_string()))?;
         write_whole(path, &text).map_err(|error| Error::Io(path.to_owned(), error))
     }
+}
+
+fn readers(file: &File, environment: &str) -> Vec<String> {
+    let readers = file.readers(environment);
+    readers.map(|(_, one)| one.recipient.clone()).collect()
 }

@@ -4,31 +4,41 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// The last `lines` lines of a log, without the partial first one; empty when there is no log.
+/// How much of a log is read at first, and at most, bytes.
+const WINDOW: u64 = 64 << 10;
+const MOST: u64 = 16 << 20;
+
+/// The last `lines` lines of a log, as far as they stand in its last 16 MiB; empty when there is no log.
 #[must_use]
 pub fn tail(path: &Path, lines: usize) -> Vec<String> {
-    const WINDOW: u64 = 64 * 1024;
     let Ok(mut file) = File::open(path) else {
         return Vec::new();
     };
-    let length = file.metadata().map_or(0, |found| found.len());
-    let start = length.saturating_sub(WINDOW);
+    let mut window = WINDOW;
+    loop {
+        let Ok((text, is_whole)) = end(&mut file, window) else {
+            return Vec::new();
+        };
+        let mut found: Vec<&str> = text.lines().collect();
+        if !is_whole && !found.is_empty() {
+            found.remove(0);
+        }
+        if found.len() < lines && !is_whole && window < MOST {
+            window *= 4;
+            continue;
+        }
+        let skip = found.len().saturating_sub(lines);
+        return found[skip..].iter().copied().map(str::to_owned).collect();
+    }
+}
+
+/// The last `window` bytes of a file, and whether that is all of it.
+fn end(file: &mut File, window: u64) -> std::io::Result<(String, bool)> {
+    let start = file.metadata()?.len().saturating_sub(window);
+    file.seek(SeekFrom::Start(start))?;
     let mut bytes = Vec::new();
-    if file.seek(SeekFrom::Start(start)).is_err()
-        || file.take(WINDOW).read_to_end(&mut bytes).is_err()
-    {
-        return Vec::new();
-    }
-    let text = String::from_utf8_lossy(&bytes);
-    let mut found: Vec<&str> = text.lines().collect();
-    if start > 0 && !found.is_empty() {
-        found.remove(0);
-    }
-    let skip = found.len().saturating_sub(lines);
-    found[skip..]
-        .iter()
-        .map(|line| (*line).to_owned())
-        .collect()
+    file.take(window).read_to_end(&mut bytes)?;
+    Ok((String::from_utf8_lossy(&bytes).into_owned(), start == 0))
 }
 
 /// Whether the process that the shim started as `pid` has written a line with `text`. An instance that is started again
@@ -85,7 +95,7 @@ pub(super) fn said(line: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::has_said;
+    use super::{MOST, has_said, tail};
 
     fn log(name: &str, current: &str, rotated: &str) -> std::path::PathBuf {
         let dir = std::env::temp_dir().join(format!("towpath-logs-{}-{name}", std::process::id()));
@@ -101,6 +111,18 @@ mod tests {
         let found = has_said(&path, 7, "ready");
         std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
         found
+    }
+
+    #[test]
+    fn long_lines_are_found_as_far_back_as_is_read() {
+        let lines: Vec<String> = (0..40).map(|number| format!("{number:0>20000}")).collect();
+        let path = log("long", &(lines.join("\n") + "\n"), "");
+        assert_eq!(tail(&path, 30), lines[10..]);
+        assert_eq!(tail(&path, 100), lines);
+        let far = usize::try_from(MOST).unwrap();
+        let path = log("long", &("x".repeat(far) + "\nlast\n"), "");
+        assert_eq!(tail(&path, 2), ["last"]);
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
     }
 
     #[test]

@@ -47,6 +47,9 @@ pub enum SecretsCommand {
         /// Environment.
         #[arg(short, long = "env", value_name = "ENV")]
         environment: String,
+        /// Who may read them now, and could not when you looked last.
+        #[arg(long = "reader", value_name = "NAME")]
+        readers: Vec<String>,
     },
     /// Give the secrets the name that the application has in tow.toml now: all of them are encrypted and signed anew.
     Rename,

@@ -1,7 +1,7 @@
 //! `tow secrets rotate` of the password of a database that Towpath runs. Two users connect in turn; where it stands is
 //! what the environment's agent keeps of the resource, so nothing of it is in `tow.secrets.toml`.
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use towpath::agent::api::{MoveLogin, Trouble};
 use towpath::agent::{Client, ClientError};
 use towpath::id::InstanceId;
@@ -9,8 +9,10 @@ use towpath::release::failpoint::{Point, reach};
 use towpath::release::{LoginMove, LoginStatus};
 
 use super::super::Ending;
-use super::super::deploy::actor;
-use super::replace::{ENDS, LOOKS, Replaced, in_use, may_begin, replace, takes_faults, told};
+use super::super::deploy::{Leaving, actor};
+use super::replace::{
+    ENDS, LOOKS, Replaced, in_use, may_begin, pause, replace, takes_faults, told,
+};
 use super::trouble;
 use crate::cli::commands::Rotate;
 use crate::place::Place;
@@ -112,6 +114,7 @@ impl Rotating<'_> {
     /// Until the user before is shut out.
     async fn go_on(&self) -> Ending {
         let (mut restarted, mut deadline) = (false, None);
+        let mut leaving = Leaving::listen();
         loop {
             let now = self.look().await?;
             let Some(old) = &now.previous else {
@@ -139,7 +142,8 @@ impl Rotating<'_> {
             if Instant::now() > *deadline.get_or_insert_with(|| Instant::now() + ENDS) {
                 return Err(in_use(&who(old, &now)));
             }
-            sleep(LOOKS).await;
+            let (name, environment) = (&self.arguments.name, &self.place.environment);
+            pause(&mut leaving, name, environment, LOOKS).await?;
         }
     }
 

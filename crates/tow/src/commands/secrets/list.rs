@@ -7,7 +7,8 @@ use towpath::release::LoginStatus;
 use towpath::secret::Row;
 
 use super::super::Ending;
-use super::{database, failed, file};
+use super::store::checked;
+use super::{database, file};
 use crate::cli::Cli;
 use crate::place::{App, Place};
 use crate::{connect, out, render, times};
@@ -113,7 +114,7 @@ async fn gathered(place: &Place) -> Result<Vec<Listed>, Trouble> {
     let environment = &place.environment;
     let file = file(&place.app)?;
     if let Some(file) = &file {
-        file.verify(environment).map_err(|error| failed(&error))?;
+        checked(file, &place.app.name, environment)?;
     }
     let mut all: BTreeMap<String, Listed> = BTreeMap::new();
     let rows = file.and_then(|mut file| file.environments.remove(environment));

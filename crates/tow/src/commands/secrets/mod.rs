@@ -28,6 +28,7 @@ use crate::place::{App, Place};
 use crate::{connect, out, render, times};
 pub use offer::offer;
 use store::Store;
+pub use store::checked;
 
 /// `tow secrets`.
 pub async fn secrets(cli: &Cli, arguments: &Secrets) -> Ending {
@@ -37,7 +38,10 @@ pub async fn secrets(cli: &Cli, arguments: &Secrets) -> Ending {
         SecretsCommand::Get { name, environment } => get(cli, name, environment),
         SecretsCommand::Remove { name, environment } => remove(cli, name, environment),
         SecretsCommand::List { environment, json } => list::list(cli, environment, *json).await,
-        SecretsCommand::Sign { environment } => sign(cli, environment),
+        SecretsCommand::Sign {
+            environment,
+            readers,
+        } => sign(cli, environment, readers).await,
         SecretsCommand::Rename => rename::rename(cli),
         SecretsCommand::Key => people::key(),
         SecretsCommand::People(arguments) => people::people(cli, arguments).await,
@@ -271,13 +275,14 @@ async fn enrol(place: &Place, store: &mut Store) -> Result<bool, Trouble> {
 }
 
 async fn agent_contact(place: &Place) -> Result<secret::Contact, Trouble> {
-    let client = connect::agent(place).await?;
-    let status: SecretsStatus = client
-        .get("/v1/secrets")
-        .await
-        .map_err(ClientError::into_trouble)?;
+    let status = look(&connect::agent(place).await?).await?;
     secret::Contact::parse(&status.contact)
         .ok_or_else(|| super::inner::failed(&"what the agent says of itself is not understood"))
+}
+
+async fn look(client: &Client) -> Result<SecretsStatus, Trouble> {
+    let status = client.get("/v1/secrets").await;
+    status.map_err(ClientError::into_trouble)
 }
 
 fn get(cli: &Cli, name: &str, environment: &str) -> Ending {
@@ -302,14 +307,20 @@ fn remove(cli: &Cli, name: &str, environment: &str) -> Ending {
     Ok(0)
 }
 
-fn sign(cli: &Cli, environment: &str) -> Ending {
+async fn sign(cli: &Cli, environment: &str, readers: &[String]) -> Ending {
     let mut store = Store::open(&place(cli, environment)?)?;
-    if let Err(error) = store.file.verify(environment) {
-        out::note(format!("  {error}"));
+    if let Err(wrong) = store.check() {
+        out::note(format!("  {}", wrong.diagnostic.message));
     }
+    let agent = match connect::existing(&store.place).await? {
+        Some(client) => look(&client).await?.generation,
+        None => 0,
+    };
+    store.accept(agent, readers)?;
     store.save("sign", &[])?;
     out::say(format!(
-        "the secrets of {environment} are signed as they are now"
+        "the secrets of {environment} are signed as they are now, for {}",
+        store.readers().join(", ")
     ));
     Ok(0)
 }
@@ -327,12 +338,30 @@ pub async fn send(place: &Place, client: &Client, what: &What) -> Result<(), Tro
     if !starts {
         return Ok(());
     }
+    match warned(place, client, what).await {
+        // At night the way back is what counts, whatever stands in the tree: the agent has what it took before.
+        Err(refused) if is_back(what) && refused.diagnostic.code.starts_with("secret::") => {
+            out::note(format!(
+                "warning: {}; the agent goes back with those that it has",
+                refused.diagnostic.message
+            ));
+            Ok(())
+        }
+        sent => sent,
+    }
+}
+
+async fn warned(place: &Place, client: &Client, what: &What) -> Result<(), Trouble> {
     if let Some(file) = file(&place.app)?
         && !matches!(what, What::Restart { .. })
     {
         warn(&file, place);
     }
     send_part(place, client).await
+}
+
+fn is_back(what: &What) -> bool {
+    matches!(what, What::Rollback { .. })
 }
 
 /// The same without a word.

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use tokio::time::sleep;
 use towpath::agent::api::{Begin, Status, Trouble, What};
 use towpath::agent::{Client, ClientError};
 use towpath::id::InstanceId;
 
-use super::super::deploy::{Act, act, actor};
+use super::super::deploy::{Act, Leaving, act, actor};
 use super::trouble;
 use crate::cli::commands::Rotate;
 use crate::place::Place;
@@ -111,4 +112,23 @@ pub async fn takes_faults(client: &Client) -> Result<(), Trouble> {
     };
     let asked: Result<serde_json::Value, _> = client.post("/v1/runs", &asked).await;
     asked.map(drop).map_err(ClientError::into_trouble)
+}
+
+/// Nothing is under way meanwhile: whoever ends the command here leaves the rotation where it is.
+pub async fn pause(
+    leaving: &mut Leaving,
+    name: &str,
+    environment: &str,
+    span: Duration,
+) -> Result<(), Trouble> {
+    tokio::select! {
+        () = sleep(span) => Ok(()),
+        () = leaving.told() => {
+            let text = format!("the rotation of {name} in {environment} stays where it is");
+            let help = format!(
+                "`tow secrets rotate {name} -e {environment}` goes on, with --undo it goes back"
+            );
+            Err(trouble(1, "secret::detached", text, &help))
+        }
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use towpath::agent::api::{Holder, Status, Trouble};
 use towpath::agent::{Client, ClientError};
 use towpath::config::{self, Config, KEY_BYTES, Secret, SecretKind};
@@ -13,7 +13,10 @@ use towpath::secret::rotation::{Move, previous};
 use towpath::secret::{self, Rotation, Stage, Value};
 
 use super::super::Ending;
-use super::replace::{ENDS, LOOKS, Replaced, in_use, may_begin, replace, takes_faults, told};
+use super::super::deploy::Leaving;
+use super::replace::{
+    ENDS, LOOKS, Replaced, in_use, may_begin, pause, replace, takes_faults, told,
+};
 use super::store::Store;
 use super::{as_argument, database, enrol, failed, hand_in, not_weak, random, read_value, trouble};
 use crate::cli::Cli;
@@ -267,6 +270,7 @@ impl Rotating<'_> {
     /// time: a run and an overlap take long enough for somebody to set another secret, or to take this one further.
     async fn go_on(&mut self) -> Ending {
         let mut restarted = None;
+        let mut leaving = Leaving::listen();
         let name = self.name().to_owned();
         loop {
             let holders = self.holders().await?;
@@ -298,7 +302,8 @@ impl Rotating<'_> {
                 }
                 Move::Wait(until) if self.arguments.wait => {
                     let left = until.saturating_sub(now).clamp(1, 60);
-                    sleep(Duration::from_secs(left.unsigned_abs())).await;
+                    let span = Duration::from_secs(left.unsigned_abs());
+                    pause(&mut leaving, &name, self.environment(), span).await?;
                 }
                 Move::Wait(until) => return Ok(self.overlaps(rotation.version, until - now)),
                 Move::Revoke => {
@@ -368,6 +373,7 @@ impl Rotating<'_> {
     /// Waits for the end of what a restart does not touch: runs of jobs, and what is being stopped.
     async fn outlast(&self) -> Ending {
         let deadline = Instant::now() + ENDS;
+        let mut leaving = Leaving::listen();
         loop {
             let Some((version, rotation)) = self.state() else {
                 return Ok(0);
@@ -381,7 +387,7 @@ impl Rotating<'_> {
                 let ids: Vec<_> = holders.iter().map(|one| one.instance.to_string()).collect();
                 return Err(in_use(&ids.join(", ")));
             }
-            sleep(LOOKS).await;
+            pause(&mut leaving, self.name(), self.environment(), LOOKS).await?;
         }
     }
 

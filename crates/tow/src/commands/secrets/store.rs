@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use towpath::agent::api::Trouble;
 use towpath::clock::Clock;
 use towpath::secret::file::AGENT;
-use towpath::secret::{Audit, Claim, Contact, Event, File, Identity, Pin, Value};
+use towpath::secret::{Audit, Claim, Contact, Error, Event, File, Identity, Pin, Value};
 
 use super::super::deploy::actor;
 use super::{failed, file, trouble};
@@ -14,7 +14,7 @@ use crate::place::Place;
 
 /// The file, one environment of it, and the identity that works on it.
 pub struct Store {
-    place: Place,
+    pub place: Place,
     pub file: File,
     /// What was read from the disk, or written there, last; `None` where there was no file.
     before: Option<File>,
@@ -100,18 +100,41 @@ impl Store {
     }
 
     fn seen(&self, end: &str) -> PathBuf {
-        let folder = home().join("seen").join(&self.place.app.name);
-        folder.join(format!("{}.{end}", self.environment()))
+        seen(&self.place.app.name, self.environment(), end)
     }
 
     /// Whether the file is as it was signed, and no older than what was seen here.
     pub fn check(&self) -> Result<Option<Pin>, Trouble> {
-        if !self.file.environments.contains_key(self.environment()) {
-            return Ok(None);
+        checked(&self.file, &self.place.app.name, self.environment())
+    }
+
+    /// Takes what is there now for what follows what was seen here, and by the agent, which saw the generation `agent`:
+    /// after a merge, or where it was set back on purpose. Who reads it now and did not has to be among `named`.
+    pub fn accept(&mut self, agent: u64, named: &[String]) -> Result<(), Trouble> {
+        let environment = self.environment().to_owned();
+        let seen = Pin::read(&self.seen("pin")).map_err(|error| failed(&error))?;
+        let contact = self.identity.contact();
+        let mut new = seen
+            .as_ref()
+            .map_or_else(Vec::new, |seen| seen.newcomers(&self.file, &environment));
+        new.retain(|name| !named.contains(name));
+        if let Some(first) = new.first() {
+            let text = format!(
+                "{} would read {environment}, and did not when you looked last",
+                new.join(", ")
+            );
+            let help = format!(
+                "where that is right, say so: `tow secrets sign -e {environment} --reader {first}`; who wrote it says `git log -p {}`",
+                towpath::secret::FILE
+            );
+            return Err(trouble(4, "secret::newcomer", text, &help));
         }
-        let before = Pin::read(&self.seen("pin")).map_err(|error| failed(&error))?;
-        let pin = Pin::next(before.as_ref(), &self.file, self.environment());
-        pin.map(Some).map_err(|error| failed(&error))
+        if self.file.readers(&environment).next().is_none() {
+            self.admit_own(&contact)?;
+        }
+        let seen = seen.map_or(0, |seen| seen.generation);
+        self.file.follow(&environment, seen.max(agent));
+        Ok(())
     }
 
     /// Before something is changed: who begins an environment reads it.
@@ -131,11 +154,15 @@ impl Store {
                 format!("have one run `tow secrets people add NAME {contact} -e {environment}`");
             return Err(trouble(4, "secret::no-reader", text, &help));
         }
-        let name = match self.file.name_of(&contact) {
+        self.admit_own(&contact)
+    }
+
+    fn admit_own(&mut self, contact: &Contact) -> Result<(), Trouble> {
+        let name = match self.file.name_of(contact) {
             Some(name) => name.to_owned(),
             None => own_name(),
         };
-        let admitted = self.file.admit(&name, &contact, &environment);
+        let admitted = self.file.admit(&name, contact, &self.place.environment);
         admitted.map_err(|error| failed(&error))
     }
 
@@ -187,7 +214,7 @@ impl Store {
         match secrets.and_then(|secrets| secrets.rows.remove(name)) {
             Some(_) => Ok(()),
             None => {
-                let error = towpath::secret::Error::Missing(vec![name.to_owned()]);
+                let error = Error::Missing(vec![name.to_owned()]);
                 Err(failed(&error))
             }
         }
@@ -298,6 +325,28 @@ impl Store {
     pub fn seen_head(&self, whose: &str) -> PathBuf {
         self.seen(&format!("{whose}-head"))
     }
+}
+
+fn seen(app: &str, environment: &str, end: &str) -> PathBuf {
+    let folder = home().join("seen").join(app);
+    folder.join(format!("{environment}.{end}"))
+}
+
+/// Whether the secrets of an environment are as they were signed, and no older than what was seen on this machine; what
+/// is seen now.
+pub fn checked(file: &File, app: &str, environment: &str) -> Result<Option<Pin>, Trouble> {
+    let before = Pin::read(&seen(app, environment, "pin")).map_err(|error| failed(&error))?;
+    let is_there = file.environments.contains_key(environment);
+    if before.is_none() && !is_there {
+        let Some((name, _)) = file.readers(environment).next() else {
+            return Ok(None);
+        };
+        let why =
+            format!("`{name}` is to read the secrets of {environment}, and nobody signed that");
+        return Err(failed(&Error::Tampered(why)));
+    }
+    let pin = Pin::next(before.as_ref(), file, environment);
+    pin.map(Some).map_err(|error| failed(&error))
 }
 
 fn or_new(file: Option<&File>, place: &Place) -> File {
