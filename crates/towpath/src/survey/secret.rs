@@ -52,7 +52,7 @@ const OPEN: [&str; 19] = [
 ];
 
 /// Beginnings of tokens of well-known issuers.
-const TOKENS: [&str; 16] = [
+const TOKENS: [&str; 32] = [
     "sk_live_",
     "sk_test_",
     "rk_live_",
@@ -67,8 +67,45 @@ const TOKENS: [&str; 16] = [
     "AKIA",
     "AIza",
     "SG.",
-    "sk-ant-",
+    "sk-",
     "eyJhbGci",
+    "rk_test_",
+    "ghu_",
+    "ghr_",
+    "xoxa-",
+    "xoxr-",
+    "xoxs-",
+    "xapp-",
+    "glrt-",
+    "ASIA",
+    "npm_",
+    "pypi-",
+    "dop_v1_",
+    "shpat_",
+    "hf_",
+    "gsk_",
+    "ya29.",
+];
+
+/// Addresses behind which nothing but what they end in keeps others from writing.
+const HOOKS: [&str; 7] = [
+    "discord.com/api/webhooks/",
+    "discordapp.com/api/webhooks/",
+    "hooks.slack.com/services/",
+    "hooks.slack.com/workflows/",
+    "hooks.slack.com/triggers/",
+    "hooks.zapier.com/hooks/",
+    ".webhook.office.com/",
+];
+
+/// Keys of connection strings whose values are secrets.
+const PAIRS: [&str; 6] = [
+    "password",
+    "pwd",
+    "passwd",
+    "accountkey",
+    "sharedaccesskey",
+    "sharedaccesssignature",
 ];
 
 /// Passwords that everybody knows.
@@ -168,14 +205,72 @@ pub fn is_for_browsers(name: &str) -> bool {
     PUBLIC.iter().any(|start| name.starts_with(start))
 }
 
-/// Whether a value gives itself away: a password in a URL, a key, a token, or many random letters.
+/// Whether a value gives itself away: a password in a URL or beside its name, a key, a token, or many random letters.
 pub fn is_value(value: &str) -> bool {
     let value = value.trim();
     has_password(value)
+        || has_pair(value)
+        || has_header(value)
         || value.contains("-----BEGIN")
+        || HOOKS.iter().any(|hook| is_hook(value, hook))
         || value
             .split(|c: char| c.is_whitespace() || "\"'=,;".contains(c))
-            .any(|word| is_token(word) || is_random(word))
+            .any(|word| is_token(word) || is_random(word) || word.split('/').any(is_bot))
+}
+
+/// Whether something holds a private key, which is a secret whatever it is called.
+fn is_private_key(value: &str) -> bool {
+    let mut starts = value.match_indices("-----BEGIN");
+    starts.any(|(at, _)| {
+        let line = value[at..].lines().next().unwrap_or_default();
+        line.contains("PRIVATE KEY")
+    })
+}
+
+fn is_hook(value: &str, hook: &str) -> bool {
+    let rest = value.split_once(hook).map_or("", |(_, rest)| rest);
+    !rest.is_empty() && !is_reference(rest)
+}
+
+/// The token of a bot of Telegram's: its number, a colon, and at least thirty letters.
+fn is_bot(word: &str) -> bool {
+    let word = word.strip_prefix("bot").unwrap_or(word);
+    word.split_once(':').is_some_and(|(number, key)| {
+        let is_number = number.len() >= 6 && number.bytes().all(|b| b.is_ascii_digit());
+        let is_letter = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        is_number && key.len() >= 30 && key.chars().all(is_letter)
+    })
+}
+
+/// `Server=h;Password=x`, `host=h password=x`, `?user=a&password=x`.
+fn has_pair(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let is_edge = |c: char| c.is_whitespace() || ";&?\"'".contains(c);
+    PAIRS.iter().any(|key| {
+        lower.match_indices(key).any(|(at, _)| {
+            let is_whole = at == 0 || lower[..at].ends_with(is_edge);
+            let value = text[at + key.len()..].trim_start().strip_prefix('=');
+            let value = value.unwrap_or_default().trim_start();
+            let value = value
+                .split([';', '&', ' ', '\n'])
+                .next()
+                .unwrap_or_default();
+            is_whole && !value.is_empty() && !is_reference(value.trim_matches(['"', '\'']))
+        })
+    })
+}
+
+/// `Basic dTpw`, `Authorization: Bearer abc`; but not in a sentence about such a thing.
+fn has_header(text: &str) -> bool {
+    let split = text.split(|c: char| c.is_whitespace() || "\"'".contains(c));
+    let words: Vec<_> = split.filter(|word| !word.is_empty()).collect();
+    let lone = matches!(words.as_slice(), [_, _] | ["Authorization:", _, _]);
+    words.windows(2).any(|pair| {
+        let is_scheme = ["basic", "bearer"].contains(&pair[0].to_ascii_lowercase().as_str());
+        let is_odd = |c: char| c.is_ascii_digit() || c.is_ascii_uppercase() || c == '=';
+        let is_odd = pair[1].chars().skip(1).any(is_odd);
+        is_scheme && pair[1].len() >= 6 && !is_reference(pair[1]) && (lone || is_odd)
+    })
 }
 
 /// Whether a URL in a text holds a password.
@@ -225,7 +320,7 @@ fn is_random(word: &str) -> bool {
 
 /// Whether a value belongs under `secrets`.
 pub fn is_secret(name: &str, value: &str) -> bool {
-    is_name(name) || (!is_for_browsers(name) && is_value(value))
+    is_name(name) || is_private_key(value) || (!is_for_browsers(name) && is_value(value))
 }
 
 /// Whether a command shows a secret: in an argument, or in an address.
@@ -398,6 +493,20 @@ mod tests {
             "-----BEGIN RSA PRIVATE KEY-----",
             "0123456789abcdef0123456789abcdef",
             "ghp_0123456789abcdefghij",
+            "sk-abcdefghijklmnopqrstuvwxyz0123456789",
+            "sk-proj-abcdefghijklmnopqrstuvwxyz",
+            "123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw",
+            "https://api.telegram.org/bot123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw/send",
+            "https://discord.com/api/webhooks/1234/abc",
+            "https://hooks.slack.com/services/T0/B0/x",
+            "Server=db;User Id=a;Password=hunter2;",
+            "Server=db; pwd = hunter2",
+            "host=db user=a password=hunter2",
+            "jdbc:postgresql://db/x?user=a&password=hunter2",
+            "Basic dXNlcjpwYXNz",
+            "Bearer abcdefgh",
+            "Authorization: Bearer abcdefgh",
+            "curl -H 'Authorization: Bearer abc123' h",
         ] {
             assert!(is_value(value), "{value}");
         }
@@ -408,9 +517,26 @@ mod tests {
             "postgres://a:${PASSWORD}@h/db",
             "00000000000000000000000000000000",
             "/var/lib/some/very/long/path/that/is/no/secret/at/all",
+            "Server=db;Password=${DB_PASSWORD};",
+            "host=db password=",
+            "Bearer ${TOKEN}",
+            "what a basic authentication is",
+            "bearer",
+            "https://discord.com/api/webhooks/${HOOK}",
+            "12:30",
+            "sk-learn",
         ] {
             assert!(!is_value(value), "{value}");
         }
+    }
+
+    #[test]
+    fn a_private_key_is_a_secret_whatever_its_name() {
+        let key = "-----BEGIN EC PRIVATE KEY-----\nabc";
+        for name in ["PUBLIC_KEY", "NEXT_PUBLIC_X", "VITE_X", "PLAIN"] {
+            assert!(is_secret(name, key), "{name}");
+        }
+        assert!(!is_secret("NEXT_PUBLIC_X", "-----BEGIN PUBLIC KEY-----"));
     }
 
     #[test]

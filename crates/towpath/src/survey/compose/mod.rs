@@ -38,7 +38,9 @@ pub fn read(tree: &Tree) -> Option<Sketch> {
     })?;
     let file = tree.read(&path)?;
     let root = super::document::yaml(tree, &file)?;
-    let kept = tree.read(".env").map(|file| dotenv::variables(&file));
+    let mut findings = Findings::default();
+    let kept = tree.read(".env");
+    let kept = kept.map(|file| dotenv::variables(&file, &mut findings));
     let variables = dotenv::values(tree, ".env");
     let mut reader = Reader {
         tree,
@@ -46,6 +48,7 @@ pub fn read(tree: &Tree) -> Option<Sketch> {
         variables,
         sketch: Sketch {
             kept: kept.unwrap_or_default(),
+            findings,
             ..Sketch::default()
         },
     };

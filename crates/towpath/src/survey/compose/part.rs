@@ -152,7 +152,7 @@ impl Reader<'_> {
             );
             return;
         };
-        for variable in dotenv::variables(&file) {
+        for variable in dotenv::variables(&file, self.findings()) {
             if !part.env.iter().any(|known| known.name == variable.name) {
                 part.env.push(variable);
             }
