@@ -468,6 +468,28 @@ fn values_are_written_as_they_are() {
 }
 
 #[test]
+fn values_over_several_lines_are_written_as_they_are() {
+    let text = "\
+== compose.yaml
+services:
+  web:
+    image: x:1
+    ports: ['1:1']
+    environment:
+      TWO: \"x\\ny\"
+      ENDED: \"x\\ny\\n\"
+      BLANK: ' x '
+";
+    let survey = Project::of("lines", text).survey();
+    let manifest = Manifest::parse("tow.toml", &survey.manifest).expect("a manifest");
+    let config = towpath::config::resolve(&manifest, "local").expect("a configuration");
+    for (name, value) in [("TWO", "x\ny"), ("ENDED", "x\ny\n"), ("BLANK", " x ")] {
+        let written = config.services["web"].env[name].to_string();
+        assert_eq!(written, value, "{}", survey.manifest);
+    }
+}
+
+#[test]
 fn nothing_said_drives_a_terminal() {
     let project = Project::of("control", "== Procfile\nweb: node x\n");
     project.put(

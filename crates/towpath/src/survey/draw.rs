@@ -119,7 +119,7 @@ fn draw_service(out: &mut String, service: &Service, able: Able) {
     ];
     for (key, text) in texts {
         if let Some(text) = text {
-            line(key, quoted(text));
+            line(key, command(text));
         }
     }
     let lists = [("cache", &service.cache), ("artifact", &service.artifact)];
@@ -211,7 +211,7 @@ fn ready(service: &Service) -> Option<String> {
         Probe::Exec(_) if is_contained || service.role == Role::Web => None,
         Probe::Exec(line) => Some(format!(
             "{{ exec = {}{} }}",
-            quoted(line),
+            command(line),
             within.unwrap_or_default()
         )),
     }
@@ -245,7 +245,7 @@ fn draw_resource(out: &mut String, resource: &Resource, able: Able) {
     let migrate = match &resource.migrate {
         Some(Migrate::Folder(folder)) => Some(format!("migrate = {}", quoted(folder))),
         Some(Migrate::Run(line, _)) if able.migrate => {
-            Some(format!("migrate = {{ run = {} }}", quoted(line)))
+            Some(format!("migrate = {{ run = {} }}", command(line)))
         }
         _ => None,
     };
@@ -274,13 +274,18 @@ fn one_line(text: &str) -> String {
         .collect()
 }
 
-/// A text as TOML writes it.
-pub fn quoted(text: &str) -> String {
+/// A command as TOML writes it: one of several lines in as many. What blanks it ends in means nothing to a shell.
+fn command(text: &str) -> String {
     let lines = text.trim_end();
     let is_plain = |c: char| c == '\n' || c == '\t' || !c.is_control();
-    if lines.contains('\n') && !lines.contains("'''") && lines.chars().all(is_plain) {
-        return format!("'''\n{lines}\n'''");
+    match lines.contains('\n') && !lines.contains("'''") && lines.chars().all(is_plain) {
+        true => format!("'''\n{lines}\n'''"),
+        false => quoted(text),
     }
+}
+
+/// A text as TOML writes it, to the letter.
+pub fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for letter in text.chars() {
         match letter {
@@ -296,4 +301,25 @@ pub fn quoted(text: &str) -> String {
     }
     out.push('"');
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_comes_back_to_the_letter() {
+        for text in [
+            "x\ny",
+            "x\ny\n",
+            "\nx",
+            " x\r\n\ty ",
+            "'''\n",
+            "a\\b\"\u{1b}",
+        ] {
+            let table: toml::Table = format!("a = {}", quoted(text)).parse().expect("TOML");
+            assert_eq!(table["a"].as_str(), Some(text), "{text:?}");
+        }
+        assert_eq!(command("a\nb\n"), "'''\na\nb\n'''");
+    }
 }

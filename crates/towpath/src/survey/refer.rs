@@ -140,7 +140,8 @@ impl Names {
     /// What a variable means to who has it.
     pub fn meaning(&self, variable: &Variable, owner: Owner<'_>) -> Meaning {
         let name = variable.name.as_str();
-        let value = variable.value.as_deref().unwrap_or_default().trim();
+        let written = variable.value.as_deref().unwrap_or_default();
+        let value = written.trim();
         if !crate::manifest::form::is_variable(name) {
             return Meaning::Left("no name of a variable");
         }
@@ -184,8 +185,8 @@ impl Names {
             return Meaning::Open("its value is to be filled in");
         }
         match secret::is_for_browsers(name) {
-            true => Meaning::Build(value.to_owned(), false),
-            false => Meaning::Env(plain(value)),
+            true => Meaning::Build(written.to_owned(), false),
+            false => Meaning::Env(plain(written)),
         }
     }
 
