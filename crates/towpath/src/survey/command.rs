@@ -28,14 +28,16 @@ pub fn line(words: &[&str]) -> String {
     }
 }
 
-fn is_shell(word: &str) -> bool {
+/// Whether a word is a shell.
+pub fn is_shell(word: &str) -> bool {
     matches!(
         word.rsplit('/').next().unwrap_or_default(),
         "sh" | "bash" | "ash" | "dash"
     )
 }
 
-fn is_flag(word: &str) -> bool {
+/// Whether it is what has a shell take its next word for a line: `-c`.
+pub fn is_flag(word: &str) -> bool {
     word.starts_with('-') && word.ends_with('c') && word.len() <= 5
 }
 

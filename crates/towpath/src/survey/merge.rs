@@ -200,6 +200,7 @@ fn lay_under(known: &mut Part, part: Part, findings: &mut Findings) {
     if known.dir == "." {
         known.dir = part.dir;
     }
+    known.is_left |= part.is_left;
     known.role = known.role.or(part.role);
     known.image = known.image.take().or(part.image);
     known.dockerfile = known.dockerfile.take().or(part.dockerfile);

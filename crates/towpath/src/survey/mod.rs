@@ -38,6 +38,7 @@ mod supervisor;
 mod tree;
 mod value;
 mod wire;
+mod words;
 mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -111,6 +111,10 @@ pub fn settle(
     known: &BTreeMap<String, Known>,
     findings: &mut Findings,
 ) -> Option<Settled> {
+    if part.is_left && part.run.is_none() {
+        unsaid(&part, findings);
+        return None;
+    }
     let here = known.get(&part.dir);
     let file = part
         .dockerfile
@@ -202,6 +206,18 @@ fn silent(part: &Part, findings: &mut Findings) {
     findings.decide(
         &part.place,
         format!("nothing says what `{}` runs", part.name),
+        run_help(part),
+    );
+}
+
+/// What it runs otherwise is not what was meant.
+fn unsaid(part: &Part, findings: &mut Findings) {
+    findings.decide(
+        &part.place,
+        format!(
+            "`{}` is left out: its command cannot be carried over",
+            part.name
+        ),
         run_help(part),
     );
 }

@@ -77,6 +77,8 @@ pub struct Part {
     pub build: Option<String>,
     /// What runs it.
     pub run: Option<String>,
+    /// Whether it has a command that cannot be carried over: what else would run means another thing.
+    pub is_left: bool,
     /// What runs it in the source tree.
     pub dev: Option<String>,
     /// What runs once before.
@@ -124,6 +126,7 @@ impl Part {
             published: Vec::new(),
             build: None,
             run: None,
+            is_left: false,
             dev: None,
             release: None,
             schedule: None,
@@ -140,6 +143,13 @@ impl Part {
             remarks: Vec::new(),
             is_front: false,
         }
+    }
+
+    /// Says that its command cannot be carried over, and why.
+    pub fn leave(&mut self, findings: &mut Findings, place: &Place, why: &str) {
+        let text = format!("the command of `{}`: {why}", self.name);
+        findings.leave(place, text);
+        self.is_left = true;
     }
 
     /// Takes a variable in, and says what is wrong with it.

@@ -8,8 +8,9 @@ use super::image::{self, Image};
 use super::sketch::{Part, Sketch, Store};
 use super::tree::{File, Tree};
 use super::value::fill;
+use super::words::{self, Words};
 use super::yaml::{Key, Kind, Node};
-use super::{command, dotenv, secret};
+use super::{dotenv, secret};
 
 /// The names that compose looks for, in its order.
 pub const FILES: [&str; 4] = [
@@ -110,16 +111,28 @@ impl Reader<'_> {
         fill(text, &self.variables).text
     }
 
-    /// A command, filled in but for secrets and what nobody says: those are the shell's to fill in.
-    fn shell(&mut self, line: &str) -> (String, Vec<String>) {
-        let named = fill(line, &self.variables);
+    /// Part of a command, filled in but for secrets and what nobody says: those are the shell's to fill in, and named.
+    fn open(&self, text: &str, open: &mut Vec<String>) -> String {
+        let named = fill(text, &self.variables);
         let mut variables = self.variables.clone();
         let is_open = |name: &&String| secret::is_name(name) || named.missing.contains(name);
-        let open: Vec<String> = named.names.iter().filter(is_open).cloned().collect();
-        for name in &open {
-            variables.insert(name.clone(), format!("${name}"));
+        for name in named.names.iter().filter(is_open) {
+            variables.insert(name.clone(), words::marked(name));
+            open.push(name.clone());
         }
-        (fill(line, &variables).text, open)
+        fill(text, &variables).text
+    }
+
+    /// The words of a command: a list of them, or a text that is split.
+    fn words(&self, node: &Node, open: &mut Vec<String>) -> Result<Words, words::Fault> {
+        if let Some(text) = node.text() {
+            return words::split(&self.open(text, open));
+        }
+        let items = node.items().iter().filter_map(Node::text);
+        Ok(Words {
+            words: items.map(|text| self.open(text, open)).collect(),
+            script: None,
+        })
     }
 
     fn service(&mut self, key: &Key, node: &Node) {
@@ -190,7 +203,7 @@ impl Reader<'_> {
                 let text =
                     format!("`{key}` of `{name}`: a server of Towpath's has settings of its own");
                 self.findings().leave(&at, text);
-                let shown = command_of(node).unwrap_or_default();
+                let shown = command_of(node);
                 if secret::in_command(&self.filled(&shown)) {
                     self.findings().fault(
                         "plain-secret",
@@ -331,22 +344,8 @@ fn pairs(node: &Node) -> Vec<(String, Option<String>, usize)> {
     }
 }
 
-fn command_of(node: &Node) -> Option<String> {
-    match &node.kind {
-        Kind::List(items) => {
-            let words: Vec<_> = items.iter().filter_map(Node::text).collect();
-            (!words.is_empty()).then(|| command::line(&words))
-        }
-        _ => {
-            let text = node.text()?.trim().replace('\n', " ");
-            let words: Vec<_> = text.splitn(3, ' ').collect();
-            // `sh -c "line"` is the line.
-            match words.as_slice() {
-                [_, _, line] if command::line(&words) == *line => {
-                    Some(line.trim_matches(['"', '\'']).to_owned())
-                }
-                _ => Some(text),
-            }
-        }
-    }
+/// A command as it stands there, to be looked at.
+fn command_of(node: &Node) -> String {
+    let words = node.texts().into_iter().map(|(word, _)| word);
+    words.collect::<Vec<_>>().join(" ")
 }

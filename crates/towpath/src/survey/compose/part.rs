@@ -8,8 +8,8 @@ use super::super::sketch::{Part, Probe, Ready, Variable};
 use super::super::tree::{is_inside, join};
 use super::super::value::fill;
 use super::super::yaml::{Kind, Node};
-use super::super::{command, dotenv, names, secret};
-use super::{Reader, command_of, pairs};
+use super::super::{command, dotenv, names, secret, words};
+use super::{Reader, pairs};
 
 impl Reader<'_> {
     pub(super) fn part(&mut self, name: &str, place: &Place, node: &Node, image: Option<String>) {
@@ -179,17 +179,17 @@ impl Reader<'_> {
     }
 
     fn command(&mut self, part: &mut Part, node: &Node) {
-        let entry = node.get("entrypoint").and_then(command_of);
-        let given = node.get("command").and_then(command_of);
         let at = node.get("command").or(node.get("entrypoint"));
-        let line = match (entry, given) {
-            (Some(entry), Some(given)) => format!("{entry} {given}"),
-            (Some(line), None) | (None, Some(line)) => line,
-            (None, None) => return,
-        };
-        let (line, open) = self.shell(&line);
-        let line = line.trim().to_owned();
         let place = at.map_or(part.place.clone(), |node| self.file.at(node.line));
+        let mut open = Vec::new();
+        let given = ["entrypoint", "command"].map(|key| node.get(key));
+        let given = given.iter().flatten();
+        let words: Result<Vec<_>, _> = given.map(|node| self.words(node, &mut open)).collect();
+        let line = match words.and_then(|words| words::line(&words)) {
+            Ok(line) if line.is_empty() => return,
+            Ok(line) => line,
+            Err(why) => return part.leave(self.findings(), &place, why),
+        };
         if secret::in_command(&line) {
             self.findings().fault(
                 "plain-secret",
