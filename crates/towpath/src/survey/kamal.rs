@@ -93,6 +93,14 @@ fn roles(sketch: &mut Sketch, file: &File, root: &Node) -> Vec<(String, usize)> 
         });
         let command = node.text_of("cmd");
         match command.filter(|line| !secret::in_command(line)) {
+            Some(command) if is_ruby(command) => {
+                let why = "Ruby fills it in, `<%= ... %>`, and a shell does not";
+                part.leave(
+                    &mut sketch.findings,
+                    &line(node.get("cmd").unwrap_or(node)),
+                    why,
+                );
+            }
             Some(command) => part.run = Some(command.to_owned()),
             None if command.is_some() => sketch.findings.fault(
                 "plain-secret",
@@ -106,7 +114,22 @@ fn roles(sketch: &mut Sketch, file: &File, root: &Node) -> Vec<(String, usize)> 
         hosts.extend(named(node.get("hosts").unwrap_or(node)));
         sketch.parts.push(part);
     }
+    hosts.retain(|(host, at)| {
+        if is_ruby(host) {
+            filled_in(&mut sketch.findings, &file.at(*at), "a host of the servers");
+        }
+        !is_ruby(host)
+    });
     hosts
+}
+
+/// Whether Ruby fills a part of it in.
+fn is_ruby(text: &str) -> bool {
+    text.contains("<%")
+}
+
+fn filled_in(findings: &mut Findings, place: &Place, what: &str) {
+    findings.leave(place, format!("{what}: Ruby fills it in, `<%= ... %>`"));
 }
 
 fn named(node: &Node) -> Vec<(String, usize)> {
@@ -148,9 +171,15 @@ fn target(sketch: &mut Sketch, file: &File, root: &Node, hosts: &[(String, usize
         let several = proxy.get("hosts").map(Node::texts).unwrap_or_default();
         lone.or(several.first().map(|(host, _)| *host))
     });
+    if let Some(proxy) = proxy.filter(|_| domain.is_some_and(is_ruby)) {
+        let place = file.at(proxy.line);
+        filled_in(&mut sketch.findings, &place, "the host of the proxy");
+    }
+    let domain = domain.filter(|domain| !is_ruby(domain));
     let user = root
         .at(&["ssh", "user"])
         .and_then(Node::text)
+        .filter(|user| !is_ruby(user))
         .unwrap_or("root");
     let mut distinct: Vec<_> = hosts.to_vec();
     distinct.sort();

@@ -1,9 +1,10 @@
 //! `supervisord.conf`: programs of one machine.
 
+use super::finding::Findings;
 use super::ini::{self, Section};
 use super::sketch::{Part, Role, Sketch};
 use super::tree::{File, Tree, is_inside, join};
-use super::{check, command, secret};
+use super::{check, command, secret, words};
 
 /// Where it may lie in a project.
 const FILES: [&str; 7] = [
@@ -83,41 +84,26 @@ fn program(sketch: &mut Sketch, file: &File, section: &Section, name: &str) {
         return;
     }
     let mut part = Part::new(name, place.clone());
-    let shell = shell.split_whitespace().collect::<Vec<_>>().join(" ");
-    let shell = shell.replace("%(process_num)s", "0").replace("%%", "%");
-    const TAKEN: [&str; 8] = [
-        "nginx", "caddy", "haproxy", "traefik", "crond", "cron", "sshd", "rsyslogd",
-    ];
-    let line = unwrapped(&shell);
-    let programs = command::programs(&line);
-    if let Some(base) = programs.iter().find(|name| TAKEN.contains(name)) {
+    directory(&mut sketch.findings, &mut part, file, section);
+    let line = line_of(shell, &part, file);
+    if let Some(base) = taken(line.as_deref().unwrap_or_default()) {
         let text = format!("`{name}` runs {base}: the gateway and jobs take its place");
         sketch.findings.leave(&file.at(at), text);
         return;
     }
-    if secret::in_command(&shell) {
-        sketch.findings.fault(
+    match line {
+        Err(why) => part.leave(&mut sketch.findings, &file.at(at), &why),
+        Ok(line) if secret::in_command(&line) => sketch.findings.fault(
             "plain-secret",
             &file.at(at),
             format!("the command of `{name}` holds a secret in plain text"),
             "give it as a variable, and use that: `$NAME`",
-        );
-    } else {
-        part.run = Some(unwrapped(&shell));
-    }
-    if let Some((dir, at)) = section.get("directory") {
-        let tidy = join(".", dir.trim_start_matches("./"));
-        match !dir.starts_with('/') && is_inside(&tidy) {
-            true => part.dir = tidy,
-            false => {
-                let text =
-                    format!("`directory` of `{name}`, {dir}: its folder in the project is taken");
-                sketch.findings.leave(&file.at(at), text);
-            }
-        }
+        ),
+        Ok(line) => part.run = Some(line),
     }
     let text = section.get("environment");
     for (key, value, line) in text.map(environment).unwrap_or_default() {
+        let value = filled(&value, |_| None).unwrap_or(value);
         part.set(&mut sketch.findings, &key, Some(&value), &file.at(line));
         if let Some(last) = part.env.last_mut() {
             last.is_open = value.contains("%(");
@@ -128,12 +114,85 @@ fn program(sketch: &mut Sketch, file: &File, section: &Section, name: &str) {
     sketch.parts.push(part);
 }
 
-/// `bash -c "line"` is the line.
-fn unwrapped(shell: &str) -> String {
-    let words: Vec<_> = shell.splitn(3, ' ').collect();
-    match words.as_slice() {
-        [_, _, line] if command::line(&words) == *line => line.trim_matches(['"', '\'']).to_owned(),
-        _ => shell.to_owned(),
+/// The program of a line whose work is Towpath's.
+fn taken(line: &str) -> Option<&str> {
+    const TAKEN: [&str; 8] = [
+        "nginx", "caddy", "haproxy", "traefik", "crond", "cron", "sshd", "rsyslogd",
+    ];
+    let mut programs = command::programs(line).into_iter();
+    programs.find(|name| TAKEN.contains(name))
+}
+
+/// A command as a line that starts the same in the folder of its part.
+fn line_of(command: &str, part: &Part, file: &File) -> Result<String, String> {
+    let filled = filled(command, |name| match name.strip_prefix("ENV_") {
+        Some(name) => crate::manifest::form::is_variable(name).then(|| words::marked(name)),
+        None if name == "here" => Some(from(&part.dir, file.dir())),
+        None => (name == "program_name").then(|| part.name.clone()),
+    })?;
+    Ok(words::line(&[words::split(&filled)?])?)
+}
+
+fn directory(findings: &mut Findings, part: &mut Part, file: &File, section: &Section) {
+    let Some((written, at)) = section.get("directory") else {
+        return;
+    };
+    let known = |name: &str| (name == "here").then(|| file.dir().to_owned());
+    let text = match filled(written, known) {
+        Ok(dir) => {
+            let tidy = join(".", dir.trim_start_matches("./"));
+            if !dir.starts_with('/') && is_inside(&tidy) {
+                part.dir = tidy;
+                return;
+            }
+            format!(
+                "`directory` of `{}`, {dir}: its folder in the project is taken",
+                part.name
+            )
+        }
+        Err(why) => format!(
+            "`directory` of `{}`: {why}; its folder in the project is taken",
+            part.name
+        ),
+    };
+    findings.leave(&file.at(at), text);
+}
+
+/// A text with what supervisord fills in: `%(here)s`, and `%%` for one of them.
+fn filled(text: &str, known: impl Fn(&str) -> Option<String>) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('%') {
+        out += before;
+        rest = after.strip_prefix('%').unwrap_or(after);
+        let Some((name, after)) = after
+            .strip_prefix('(')
+            .and_then(|rest| rest.split_once(')'))
+        else {
+            out.push('%');
+            continue;
+        };
+        let value = known(name).filter(|_| after.starts_with('s'));
+        out += &value.ok_or_else(|| format!("nothing stands for `%({name})` here"))?;
+        rest = &after[1..];
+    }
+    Ok(out + rest)
+}
+
+/// The way from one folder of the project to another.
+fn from(dir: &str, to: &str) -> String {
+    let steps = |path: &str| -> Vec<String> {
+        let steps = path.split('/').filter(|step| *step != ".");
+        steps.map(str::to_owned).collect()
+    };
+    let (dir, to) = (steps(dir), steps(to));
+    let shared = dir.iter().zip(&to).take_while(|(a, b)| a == b).count();
+    let up = dir[shared..].iter().map(|_| "..");
+    let down = to[shared..].iter().map(String::as_str);
+    let way: Vec<_> = up.chain(down).collect();
+    match way.is_empty() {
+        true => ".".to_owned(),
+        false => way.join("/"),
     }
 }
 
@@ -166,6 +225,9 @@ fn rest(sketch: &mut Sketch, file: &File, section: &Section, name: &str) {
             "user" => "services run as a user of their environment",
             "priority" => "`needs` says what starts first",
             "autostart" if value == "false" => "what is in the manifest runs",
+            "numprocs" | "autorestart" | "stopsignal" | "stopwaitsecs" if value.contains("%(") => {
+                "nothing here says what it is filled in with"
+            }
             "umask" | "serverurl" | "socket" => "there is no key for it",
             key if key.starts_with("stdout_")
                 || key.starts_with("stderr_")
@@ -208,6 +270,24 @@ fn environment((text, first): (&str, usize)) -> Vec<(String, String, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_supervisord_fills_in() {
+        let known = |name: &str| (name == "here").then(|| "etc".to_owned());
+        let expected = "etc/run 100% %d".to_owned();
+        assert_eq!(filled("%(here)s/run 100%% %d", known), Ok(expected));
+        assert!(filled("w %(process_num)02d", known).is_err());
+        assert!(filled("w %(here)d", known).is_err());
+        for (dir, to, way) in [
+            (".", ".", "."),
+            (".", "etc", "etc"),
+            ("app", "etc", "../etc"),
+            ("a/b", "a", ".."),
+            ("a", "a", "."),
+        ] {
+            assert_eq!(from(dir, to), way, "{dir} {to}");
+        }
+    }
 
     #[test]
     fn variables_in_one_line_and_in_several() {
