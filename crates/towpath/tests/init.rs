@@ -326,7 +326,7 @@ fn hostile_files_are_refused_by_name() {
     let block: String = steps.collect();
     let deep_json = "[".repeat(200_000);
     let huge = vec![b'#'; (1 << 20) + 1];
-    let cases: [(&str, &[u8], &str); 17] = [
+    let cases: [(&str, &[u8], &str); 26] = [
         ("compose.yaml", block.as_bytes(), "nested more than"),
         ("compose.yaml", bomb.as_bytes(), "stands for more than"),
         ("compose.yaml", deep.as_bytes(), "recursion limit"),
@@ -337,9 +337,26 @@ fn hostile_files_are_refused_by_name() {
         ("compose.yaml", b"a: &a { b: *a }", "anchor"),
         ("process-compose.yaml", b"\t- x", "no mapping"),
         ("config/deploy.yml", b"service: x\nservers: [", "no YAML"),
+        ("compose.yaml", b"services: [1]", "`services`, which is no"),
+        (
+            "compose.yaml",
+            b"services: { l: [1, 2] }",
+            "`l`, which is no",
+        ),
+        (
+            "compose.yaml",
+            b"services: { s: hello }",
+            "`s`, which is no",
+        ),
+        ("compose.yaml", b"services:\n  nul:\n", "`nul`, which is no"),
+        ("compose.yaml", b"a: 1\nb: 2\na: 3\n", ":3 has `a` twice"),
+        ("config/deploy.yml", b"x: { y: 1, y: 2 }", "`y` twice"),
         ("fly.toml", b"app = ", "no TOML"),
         ("Cargo.toml", b"[package", "no TOML"),
         ("package.json", b"{", "no JSON"),
+        ("package.json", b"[1,2]", "no mapping"),
+        ("package.json", b"\"x\"", "no mapping"),
+        ("package.json", b"null", "no mapping"),
         ("package.json", deep_json.as_bytes(), "no JSON"),
         ("Procfile", b"web node x", "no `name: command`"),
         ("supervisord.conf", b"[program:x", "not closed"),
@@ -425,6 +442,32 @@ services:
     assert!(!survey.manifest.contains(".."), "{}", survey.manifest);
     assert!(!survey.manifest.contains("/etc"), "{}", survey.manifest);
     assert_eq!(project.errors(&survey.manifest), Vec::<String>::new());
+    for path in ["../../etc/passwd", "/etc/passwd"] {
+        let named = format!("compose.yaml:5: `{path}` is outside the project");
+        assert!(rendered(&survey).contains(&named), "{named}");
+    }
+}
+
+#[test]
+fn a_second_document_is_named() {
+    let text = "\
+== compose.yaml
+services:
+  web: { image: 'x:1', ports: ['1:1'] }
+---
+services:
+  other: { image: 'x:1', ports: ['2:2'] }
+";
+    let survey = Project::of("documents", text).survey();
+    let left = &survey.findings.not_carried_over;
+    let said: Vec<_> = left
+        .iter()
+        .map(|one| (one.place.clone(), &one.text))
+        .collect();
+    let is_named = |(place, text): &(Option<towpath::survey::Place>, &String)| {
+        text.starts_with("another document") && place.as_ref().is_some_and(|place| place.line == 3)
+    };
+    assert!(said.iter().any(is_named), "{said:?}");
 }
 
 #[test]

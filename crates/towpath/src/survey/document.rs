@@ -4,21 +4,27 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::tree::{File, Tree};
-use super::yaml::{self, Key, Kind, Node};
+use super::yaml::{self, Document, Key, Kind, Node};
+
+const NO_MAPPING: &str = "is no mapping";
 
 /// A YAML file as a tree; what is wrong with it is kept by `tree`.
 pub fn yaml(tree: &Tree, file: &File) -> Option<Node> {
-    match yaml::parse(&file.text) {
-        Ok(root) if matches!(root.kind, Kind::Map(_) | Kind::Null) => Some(root),
-        Ok(root) => {
-            tree.refuse(&file.path, root.line, "is no mapping");
-            None
-        }
+    let Document { root, more } = match yaml::parse(&file.text) {
+        Ok(document) => document,
         Err(fault) => {
             tree.refuse(&file.path, fault.line, &fault.text);
-            None
+            return None;
         }
+    };
+    if let Some(line) = more {
+        tree.leave(&file.at(line), "another document: the first alone is read");
     }
+    if !matches!(root.kind, Kind::Map(_) | Kind::Null) {
+        tree.refuse(&file.path, root.line, NO_MAPPING);
+        return None;
+    }
+    Some(root)
 }
 
 /// A TOML file as a tree; what is wrong with it is kept by `tree`.
@@ -37,13 +43,18 @@ pub fn toml(tree: &Tree, file: &File) -> Option<Node> {
 
 /// A JSON file; what is wrong with it is kept by `tree`.
 pub fn json(tree: &Tree, file: &File) -> Option<serde_json::Value> {
-    let parsed = serde_json::from_str(&file.text);
-    parsed
-        .map_err(|error| {
+    match serde_json::from_str(&file.text) {
+        Ok(value @ serde_json::Value::Object(_)) => Some(value),
+        Ok(_) => {
+            tree.refuse(&file.path, 1, NO_MAPPING);
+            None
+        }
+        Err(error) => {
             let fault = format!("is no JSON: {error}");
             tree.refuse(&file.path, error.line(), &fault);
-        })
-        .ok()
+            None
+        }
+    }
 }
 
 struct Lines(Vec<usize>);

@@ -118,6 +118,7 @@ pub fn survey(root: &Path, without: &[String]) -> Result<Survey, Error> {
         );
     }
     gaps(&manifest, &tree, &draft, &mut findings);
+    findings.append(tree.left());
     findings.tidy();
     let mut unread = tree.unread();
     unread.iter_mut().for_each(Finding::clean);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
-use super::finding::{Finding, Place};
+use super::finding::{Finding, Findings, Place};
 
 /// Longest file that is read, bytes. Those that are looked for are written by people.
 pub const MAX_BYTES: u64 = 1 << 20;
@@ -18,6 +18,7 @@ pub struct Tree {
     root: PathBuf,
     without: BTreeSet<String>,
     unread: RefCell<Vec<Finding>>,
+    left: RefCell<Findings>,
 }
 
 /// A file that was read.
@@ -60,6 +61,7 @@ impl Tree {
             root,
             without,
             unread: RefCell::default(),
+            left: RefCell::default(),
         })
     }
 
@@ -100,6 +102,16 @@ impl Tree {
         if !unread.contains(&found) {
             unread.push(found);
         }
+    }
+
+    /// Keeps that a part of a file is not read.
+    pub fn leave(&self, place: &Place, text: &str) {
+        self.left.borrow_mut().leave(place, text);
+    }
+
+    /// What is said of files as a whole.
+    pub fn left(&self) -> Findings {
+        self.left.take()
     }
 
     /// What could not be read.

@@ -1,7 +1,7 @@
 //! YAML as a tree that knows its lines. Anchors are followed within a budget: a few lines of them can stand for
 //! billions of values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
@@ -41,6 +41,15 @@ pub struct Key {
     pub text: String,
     /// Line, from 1.
     pub line: usize,
+}
+
+/// What a file holds.
+#[derive(Debug)]
+pub struct Document {
+    /// Its first document.
+    pub root: Node,
+    /// The line that a second one begins on.
+    pub more: Option<usize>,
 }
 
 /// What is wrong with a file, and its line.
@@ -131,6 +140,7 @@ struct Open {
     node: Node,
     anchor: usize,
     key: Option<Key>,
+    keys: BTreeSet<String>,
 }
 
 #[derive(Default)]
@@ -144,27 +154,28 @@ struct Builder {
 /// The first document of a file.
 ///
 /// # Errors
-/// What is no YAML, what is nested too deep, and what stands for too much.
-pub fn parse(text: &str) -> Result<Node, Fault> {
+/// What is no YAML, what is nested too deep, what stands for too much, and a key that stands twice in a mapping.
+pub fn parse(text: &str) -> Result<Document, Fault> {
     let mut builder = Builder::default();
+    let mut more = None;
+    let mut is_over = false;
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| Fault {
             line: error.marker().line(),
             text: format!("is no YAML: {}", error.info()),
         })?;
         let line = span.start.line();
-        if matches!(event, Event::DocumentEnd) {
+        if is_over {
+            more = matches!(event, Event::DocumentStart(_)).then_some(line);
             break;
         }
+        is_over = matches!(event, Event::DocumentEnd);
         builder
             .take(event, line)
             .map_err(|text| Fault { line, text })?;
     }
-    Ok(builder.root.unwrap_or(Node {
-        line: 1,
-        kind: Kind::Null,
-        size: 1,
-    }))
+    let root = builder.root.unwrap_or(Node::new(1, Kind::Null));
+    Ok(Document { root, more })
 }
 
 impl Builder {
@@ -211,6 +222,7 @@ impl Builder {
             node,
             anchor,
             key: None,
+            keys: BTreeSet::new(),
         });
         Ok(())
     }
@@ -234,8 +246,14 @@ impl Builder {
             Kind::Map(entries) => match open.key.take() {
                 Some(key) => entries.push((key, node)),
                 None => {
+                    let text = node.text().unwrap_or_default().to_owned();
+                    // Merge keys may stand twice, and what is no text has no name.
+                    let is_name = !text.is_empty() && text != "<<";
+                    if is_name && !open.keys.insert(text.clone()) {
+                        return Err(format!("has `{text}` twice in one mapping"));
+                    }
                     open.key = Some(Key {
-                        text: node.text().unwrap_or_default().to_owned(),
+                        text,
                         line: node.line,
                     });
                 }
@@ -279,7 +297,7 @@ mod tests {
 
     #[test]
     fn values_know_their_lines() {
-        let node = parse("a:\n  - x\n  - {b: 1}\nc: |\n  d\n").unwrap();
+        let node = parse("a:\n  - x\n  - {b: 1}\nc: |\n  d\n").unwrap().root;
         let a = node.get("a").unwrap();
         assert_eq!(a.items()[0].line, 2);
         assert_eq!(a.items()[1].text_of("b"), Some("1"));
@@ -289,9 +307,21 @@ mod tests {
 
     #[test]
     fn merge_keys_bring_what_is_not_there() {
-        let node = parse("x: &x {a: 1, b: 2}\ny:\n  <<: *x\n  b: 3\n").unwrap();
+        let node = parse("x: &x {a: 1, b: 2}\ny:\n  <<: *x\n  b: 3\n")
+            .unwrap()
+            .root;
         let y = node.get("y").unwrap();
         assert_eq!((y.text_of("a"), y.text_of("b")), (Some("1"), Some("3")));
+    }
+
+    #[test]
+    fn what_stands_twice_is_named() {
+        let fault = parse("a: {b: 1}\nc: 2\na: 3\n").unwrap_err();
+        assert_eq!(fault.line, 3);
+        assert!(fault.text.contains("`a` twice"), "{fault:?}");
+        assert!(parse("a: {b: 1}\nb: &x {c: 1}\nd:\n  <<: *x\n  c: 2\n").is_ok());
+        assert_eq!(parse("a: 1\n---\nb: 2\n").unwrap().more, Some(2));
+        assert_eq!(parse("---\na: 1\n...\n").unwrap().more, None);
     }
 
     #[test]

@@ -82,10 +82,7 @@ impl Reader<'_> {
         for (key, value) in root.entries() {
             let place = self.file.at(key.line);
             match key.text.as_str() {
-                "services" => value
-                    .entries()
-                    .iter()
-                    .for_each(|(key, value)| self.service(key, value)),
+                "services" => self.services(key, value),
                 "name" | "version" | "volumes" => {}
                 "networks" => self.findings().leave(
                     &place,
@@ -133,6 +130,24 @@ impl Reader<'_> {
             words: items.map(|text| self.open(text, open)).collect(),
             script: None,
         })
+    }
+
+    /// What is no mapping is no service, and as little does compose take it for one.
+    fn services(&mut self, key: &Key, node: &Node) {
+        if !matches!(node.kind, Kind::Map(_) | Kind::Null) {
+            self.no_mapping(key);
+        }
+        for (key, node) in node.entries() {
+            match node.kind {
+                Kind::Map(_) => self.service(key, node),
+                _ => self.no_mapping(key),
+            }
+        }
+    }
+
+    fn no_mapping(&self, key: &Key) {
+        let fault = format!("has `{}`, which is no mapping", key.text);
+        self.tree.refuse(&self.file.path, key.line, &fault);
     }
 
     fn service(&mut self, key: &Key, node: &Node) {

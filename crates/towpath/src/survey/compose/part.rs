@@ -132,24 +132,31 @@ impl Reader<'_> {
             let Some(path) = item.text().or(item.text_of("path")) else {
                 continue;
             };
-            let path = join(".", &self.filled(path));
-            if is_inside(&path) && !path.starts_with('/') {
-                self.env_file(part, &path, item.line);
+            let path = self.filled(path);
+            let inside = join(".", &path);
+            match is_inside(&inside) && !path.starts_with('/') {
+                true => self.env_file(part, &inside, item.line),
+                false => self.untold(part, &path, "outside the project", item.line),
             }
         }
     }
 
+    /// Says that a file of variables is not read.
+    fn untold(&mut self, part: &Part, path: &str, why: &str, line: usize) {
+        let at = self.file.at(line);
+        self.findings().decide(
+            &at,
+            format!(
+                "`{path}` is {why}: what `{}` is told by it is not known",
+                part.name
+            ),
+            format!("services.{}.env = {{ ... }}", names::service(&part.name)),
+        );
+    }
+
     fn env_file(&mut self, part: &mut Part, path: &str, line: usize) {
         let Some(file) = self.tree.read(path) else {
-            let at = self.file.at(line);
-            self.findings().decide(
-                &at,
-                format!(
-                    "`{path}` is not here: what `{}` is told by it is not known",
-                    part.name
-                ),
-                format!("services.{}.env = {{ ... }}", names::service(&part.name)),
-            );
+            self.untold(part, path, "not here", line);
             return;
         };
         for variable in dotenv::variables(&file, self.findings()) {
