@@ -16,7 +16,8 @@ const EXAMPLES: [&str; 5] = [
     ".env.dist",
 ];
 
-/// What closes a private key that stands there without quotes.
+/// What a private key begins and ends with that stands there without quotes.
+const KEY_BEGIN: &str = "-----BEGIN";
 const KEY_END: &str = "-----END";
 
 /// Every name and value of a file, if it is there.
@@ -51,7 +52,7 @@ pub fn variables(file: &File, findings: &mut Findings) -> Vec<Variable> {
             break;
         };
         if crate::manifest::form::is_variable(name) {
-            found.push(Variable::new(name, Some(&value), &place));
+            found.push(Variable::new(name, value.as_deref(), &place));
         }
         let taken = &rest[..rest.len() - end.len()];
         line += taken.matches('\n').count();
@@ -66,14 +67,18 @@ fn named(text: &str) -> Option<(&str, &str)> {
     if line.trim_start().starts_with('#') {
         return None;
     }
+    // A key that stands there alone, below its name perhaps.
+    if line.trim_start().starts_with(KEY_BEGIN) {
+        return Some(("", text));
+    }
     let at = line.find('=').into_iter().chain(line.find(": ")).min()?;
     let name = line[..at].trim();
     let name = name.strip_prefix("export ").unwrap_or(name);
     Some((name.trim(), &text[at + 1..]))
 }
 
-/// The value that a text begins with, and what stands from the next line on; `None` where it has no end.
-fn valued(text: &str) -> Option<(String, &str)> {
+/// The value that a text begins with, if it is one, and what stands from the next line on; `None` where it has no end.
+fn valued(text: &str) -> Option<(Option<String>, &str)> {
     let text = text.trim_start_matches([' ', '\t']);
     if let Some(quote) = text.chars().next().filter(|c| "\"'`".contains(*c)) {
         let inside = &text[1..];
@@ -82,15 +87,21 @@ fn valued(text: &str) -> Option<(String, &str)> {
             '"' => unescaped(&inside[..end]),
             _ => inside[..end].to_owned(),
         };
-        return Some((value, next_line(&inside[end..])));
+        let behind = inside[end + 1..].lines().next().unwrap_or_default().trim();
+        // Each reader makes something else of `'a'b`.
+        let is_whole = behind.is_empty() || behind.starts_with('#');
+        return Some((is_whole.then_some(value), next_line(&inside[end..])));
     }
-    if text.starts_with("-----BEGIN") {
+    if text.starts_with(KEY_BEGIN) {
         let end = text.find(KEY_END)?;
         let end = end + text[end..].find('\n').unwrap_or(text.len() - end);
-        return Some((text[..end].trim_end().to_owned(), next_line(&text[end..])));
+        let key = text[..end].trim_end().to_owned();
+        return Some((Some(key), next_line(&text[end..])));
     }
     let line = text.split('\n').next().unwrap_or_default();
-    Some((uncommented(line), next_line(text)))
+    // An object of JSON over several lines has no quotes that would keep it together.
+    let value = Some(uncommented(line)).filter(|value| !matches!(value.as_str(), "{" | "["));
+    Some((value, next_line(text)))
 }
 
 fn next_line(text: &str) -> &str {
@@ -245,6 +256,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_value_is_none() {
+        let file = File {
+            path: ".env".to_owned(),
+            text: "A='it''s'\nB={\n  \"x\": \"y\",\n}\nC='d' # e\n".to_owned(),
+        };
+        let found = variables(&file, &mut Findings::default());
+        let found: Vec<_> = found
+            .iter()
+            .map(|one| (one.name.as_str(), one.value.as_deref()))
+            .collect();
+        assert_eq!(found, [("A", None), ("B", None), ("C", Some("d"))]);
+    }
+
+    #[test]
     fn a_value_without_end_ends_the_file() {
         for open in [
             "\"-----BEGIN EC PRIVATE KEY-----",
@@ -260,9 +285,15 @@ mod tests {
     #[test]
     fn lines_of_a_key_are_no_variables() {
         let key = "-----BEGIN PRIVATE KEY-----\nMHcCAQEE==\n-----END PRIVATE KEY-----";
-        let (found, _) = read(&format!("K={key}\nA=1\nL=\"{key}\n\""));
+        let (found, _) = read(&format!("K={key}\nA=1\nL=\"{key}\n\"\nM=\n  {key}\nN=2"));
         let whole = format!("{key}\n");
-        let expected = [own("K", key, 1), own("A", "1", 4), own("L", &whole, 5)];
+        let expected = [
+            own("K", key, 1),
+            own("A", "1", 4),
+            own("L", &whole, 5),
+            own("M", "", 9),
+            own("N", "2", 13),
+        ];
         assert_eq!(found, expected);
     }
 }

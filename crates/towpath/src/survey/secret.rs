@@ -52,7 +52,7 @@ const OPEN: [&str; 19] = [
 ];
 
 /// Beginnings of tokens of well-known issuers.
-const TOKENS: [&str; 32] = [
+const TOKENS: [&str; 28] = [
     "sk_live_",
     "sk_test_",
     "rk_live_",
@@ -78,14 +78,13 @@ const TOKENS: [&str; 32] = [
     "xapp-",
     "glrt-",
     "ASIA",
-    "npm_",
-    "pypi-",
     "dop_v1_",
     "shpat_",
-    "hf_",
-    "gsk_",
     "ya29.",
 ];
+
+/// The same, where words that are none begin so too: `npm_config_registry`.
+const MIXED_TOKENS: [&str; 4] = ["npm_", "hf_", "gsk_", "pypi-"];
 
 /// Addresses behind which nothing but what they end in keeps others from writing.
 const HOOKS: [&str; 7] = [
@@ -296,7 +295,9 @@ fn is_reference(value: &str) -> bool {
 }
 
 fn is_token(word: &str) -> bool {
-    word.len() >= 16 && TOKENS.iter().any(|start| word.starts_with(start))
+    let is_mixed = word.contains(|c: char| c.is_ascii_digit() || c.is_ascii_uppercase());
+    let starts = |known: &[&str]| known.iter().any(|start| word.starts_with(start));
+    word.len() >= 16 && (starts(&TOKENS) || (is_mixed && starts(&MIXED_TOKENS)))
 }
 
 /// Letters and digits without sense: hexadecimal of 32 or more, or base64 of 40 and more with all kinds of letters.
@@ -495,6 +496,7 @@ mod tests {
             "ghp_0123456789abcdefghij",
             "sk-abcdefghijklmnopqrstuvwxyz0123456789",
             "sk-proj-abcdefghijklmnopqrstuvwxyz",
+            "npm_abcdefghijklmnop0123",
             "123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw",
             "https://api.telegram.org/bot123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw/send",
             "https://discord.com/api/webhooks/1234/abc",
@@ -525,6 +527,7 @@ mod tests {
             "https://discord.com/api/webhooks/${HOOK}",
             "12:30",
             "sk-learn",
+            "npm_config_registry=https://npm.example npm ci",
         ] {
             assert!(!is_value(value), "{value}");
         }

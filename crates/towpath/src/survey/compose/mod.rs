@@ -112,12 +112,18 @@ impl Reader<'_> {
     fn open(&self, text: &str, open: &mut Vec<String>) -> String {
         let named = fill(text, &self.variables);
         let mut variables = self.variables.clone();
-        let is_open = |name: &&String| secret::is_name(name) || named.missing.contains(name);
+        let is_open = |name: &&String| self.is_secret(name) || named.missing.contains(name);
         for name in named.names.iter().filter(is_open) {
             variables.insert(name.clone(), words::marked(name));
             open.push(name.clone());
         }
         fill(text, &variables).text
+    }
+
+    /// Whether a variable that commands are filled in from is a secret, by its name or by its value.
+    fn is_secret(&self, name: &str) -> bool {
+        let value = self.variables.get(name).map_or("", String::as_str);
+        secret::is_secret(name, value)
     }
 
     /// The words of a command: a list of them, or a text that is split.

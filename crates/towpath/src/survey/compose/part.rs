@@ -209,7 +209,8 @@ impl Reader<'_> {
             );
             return;
         }
-        for name in open.into_iter().filter(|name| secret::is_name(name)) {
+        open.retain(|name| self.is_secret(name));
+        for name in open {
             part.secrets.push((name, place.clone()));
         }
         match command::is_dev(&line) {
