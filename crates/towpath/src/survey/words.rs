@@ -107,7 +107,13 @@ fn line_of(part: &Words) -> Result<String, Fault> {
 fn of_words(words: &[&String]) -> Result<String, Fault> {
     match words {
         // `["sh", "-c", "line"]` is the line.
-        [shell, flag, text] if is_shell(shell) && is_flag(flag) => script(text),
+        [shell, flag, text] if is_shell(shell) && is_flag(flag) => {
+            let options: String = flag.chars().filter(|c| "eux".contains(*c)).collect();
+            match options.is_empty() {
+                true => script(text),
+                false => Ok(format!("set -{options}; {}", script(text)?)),
+            }
+        }
         _ => {
             let words: Vec<_> = words.iter().map(|word| quoted(word)).collect();
             Ok(words.join(" "))
@@ -191,6 +197,7 @@ mod tests {
                 "bash -c \"w.py $0 $1\" one two",
                 "bash -c 'w.py $0 $1' one two",
             ),
+            ("sh -ec 'a; b'", "set -e; a; b"),
             ("x 'a b' \"it's\" '' $HOME", r"x 'a b' 'it'\''s' '' '$HOME'"),
             (r#"x a\ b "\"q\" \d""#, r#"x 'a b' '"q" \d'"#),
             ("a  &&\n b 'c\nd'", "a  &&  b 'c\nd'"),
