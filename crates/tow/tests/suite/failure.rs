@@ -47,7 +47,7 @@ fn a_release_that_does_not_come_up_is_told_of_and_undone() {
         (
             "double-forks",
             RUN,
-            "run = \"echo into the background; setsid APP web >/dev/null & exit 0\"",
+            "run = \"echo into the background; setsid sleep 600 >/dev/null & exit 0\"",
         ),
         (
             "wrong-port",

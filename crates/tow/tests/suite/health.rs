@@ -411,8 +411,10 @@ fn counted(fixture: &Fixture, address: &str, requests: u64) {
     assert_eq!((status, found), (200, all), "{there}");
     assert_eq!(asked(address, "GET", "/").0, 404);
     assert_eq!(asked(address, "POST", "/metrics").0, 404);
-    let traffic = fixture.status(STAGING).traffic;
-    let found = traffic.get("web").expect("the requests of the last minute");
+    // The agent looks at the counters every few seconds.
+    let found = until("the requests of the last minute", || {
+        fixture.status(STAGING).traffic.remove("web")
+    });
     assert!(
         found.requests_per_second > 0.0 && found.errors_per_second == 0.0,
         "{found:?}"
