@@ -164,12 +164,17 @@ fn a_rehearsal_on_servers_leaves_the_real_environments_alone_and_nothing_behind(
 fn a_rehearsal_that_is_cut_short_leaves_nothing_on_a_server() {
     let linked = linked();
     let states = linked.fixture.dir.join("states-rehearsals");
-    for kills in [false, true] {
+    for told in [Some(Signal::INT), Some(Signal::TERM), None] {
+        let kills = told.is_none();
         let mut child = rehearse(
             &linked,
             &[
                 "--scratch",
-                &format!("{}/s{kills}", linked.fixture.dir.display()),
+                &format!(
+                    "{}/s{}",
+                    linked.fixture.dir.display(),
+                    told.map_or(0, Signal::as_raw)
+                ),
             ],
         );
         for environment in [STAGING, PRODUCTION] {
@@ -186,11 +191,11 @@ fn a_rehearsal_that_is_cut_short_leaves_nothing_on_a_server() {
         }
         let agents = machine::agents(&states);
         assert_eq!(agents.len(), 2);
-        match kills {
-            true => child.kill().unwrap(),
-            false => {
+        match told {
+            None => child.kill().unwrap(),
+            Some(signal) => {
                 let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-                rustix::process::kill_process(pid, Signal::INT).unwrap();
+                rustix::process::kill_process(pid, signal).unwrap();
             }
         }
         let said = end(child);

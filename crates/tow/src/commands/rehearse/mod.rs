@@ -21,6 +21,7 @@ use towpath::diagnostic::Diagnostic;
 use towpath::manifest::Manifest;
 
 use super::Ending;
+use super::deploy::Leaving;
 use crate::cli::Cli;
 use crate::cli::commands::Rehearse;
 use crate::out;
@@ -50,15 +51,17 @@ pub async fn rehearse(cli: &Cli, arguments: &Rehearse) -> Ending {
         scratch.dir.display()
     ));
     let mut stage = Stage::open(&scratch, &config, &servers)?;
+    // A CI that ends its job says so by SIGTERM, a terminal that is closed by SIGHUP.
+    let mut leaving = Leaving::listen();
     let begun = tokio::select! {
         begun = stage.begin() => begun,
-        _ = tokio::signal::ctrl_c() => Err(interrupted()),
+        () = leaving.told() => Err(interrupted()),
     };
     let performed = match begun {
         Ok(()) => tokio::select! {
             performed = perform(&stage, &scratch, &config, arguments) => performed,
             () = stage.beat() => Err(interrupted()),
-            _ = tokio::signal::ctrl_c() => Err(interrupted()),
+            () = leaving.told() => Err(interrupted()),
         },
         Err(trouble) => Err(trouble),
     };
