@@ -154,14 +154,17 @@ async fn follow_or_detach(
 }
 
 fn left(place: &Place, what: &str) -> Trouble {
-    let environment = &place.environment;
+    let undo = format!("`tow cancel -e {}` undoes it", place.environment);
+    detached(place, what, &undo)
+}
+
+/// The command ends, `what` goes on; `back` is the way back from it.
+fn detached(place: &Place, what: &str, back: &str) -> Trouble {
     let text = format!("{what} without this command");
-    let diagnostic = Diagnostic::warning("deploy::detached", text).help(format!(
-        "`tow status -e {environment}` shows it, `tow cancel -e {environment}` undoes it"
-    ));
+    let help = format!("`tow status -e {}` shows it, {back}", place.environment);
     Trouble {
         exit: 1,
-        diagnostic,
+        diagnostic: Diagnostic::warning("deploy::detached", text).help(help),
     }
 }
 
@@ -354,14 +357,12 @@ async fn wait(place: &Place, client: &Client, wait: bool, ended: u8) -> Ending {
 
 fn passes(place: &Place) -> Trouble {
     let environment = &place.environment;
-    let text = format!("the window of {environment} goes on without this command");
-    let diagnostic = Diagnostic::warning("deploy::detached", text).help(format!(
-        "`tow status -e {environment}` shows it, `tow rollback -e {environment}` goes back while it lasts"
-    ));
-    Trouble {
-        exit: 1,
-        diagnostic,
-    }
+    let back = format!("`tow rollback -e {environment}` goes back while it lasts");
+    detached(
+        place,
+        &format!("the window of {environment} goes on"),
+        &back,
+    )
 }
 
 async fn is_over(client: &Client) -> Ending {

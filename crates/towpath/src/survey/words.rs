@@ -35,7 +35,7 @@ pub fn split(text: &str) -> Result<Words, Fault> {
     let mut is_script = false;
     let mut word: Option<String> = None;
     let mut quote: Option<char> = None;
-    let mut letters = text.trim().chars().peekable();
+    let mut letters = text.trim().chars();
     while let Some(letter) = letters.next() {
         let is_fold = letter == '\n' && quote.is_none();
         script.push(if is_fold { ' ' } else { letter });

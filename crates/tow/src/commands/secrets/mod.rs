@@ -308,11 +308,12 @@ fn remove(cli: &Cli, name: &str, environment: &str) -> Ending {
 }
 
 async fn sign(cli: &Cli, environment: &str, readers: &[String]) -> Ending {
-    let mut store = Store::open(&place(cli, environment)?)?;
+    let place = place(cli, environment)?;
+    let mut store = Store::open(&place)?;
     if let Err(wrong) = store.check() {
         out::note(format!("  {}", wrong.diagnostic.message));
     }
-    let agent = match connect::existing(&store.place).await? {
+    let agent = match connect::existing(&place).await? {
         Some(client) => look(&client).await?.generation,
         None => 0,
     };

@@ -14,7 +14,7 @@ use crate::place::Place;
 
 /// The file, one environment of it, and the identity that works on it.
 pub struct Store {
-    pub place: Place,
+    place: Place,
     pub file: File,
     /// What was read from the disk, or written there, last; `None` where there was no file.
     before: Option<File>,
